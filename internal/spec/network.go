@@ -1,0 +1,234 @@
+package spec
+
+import (
+	"net/netip"
+	"time"
+
+	"tombolo/internal/key"
+)
+
+// Network is a network file that has no mistakes: every name refers to something, every
+// address is assigned, every default is filled in.
+type Network struct {
+	File     string // as it was given to Parse, for messages
+	Name     string
+	Overlay  netip.Prefix // of the routers' addresses
+	Overlay6 netip.Prefix // the same in IPv6, a ULA /48; derived where the file has none
+	Routing  Routing
+	Settings Settings
+
+	Sites []Site // in the order of the file
+	Links Links  // over indices of Sites
+
+	Clients  *Clients  // nil: none
+	Exits    []Exit    // in the order of the file
+	Publish  []Publish // in the order of the file
+	Segments []Segment // in the order of the file
+}
+
+// Site returns the index of a site in Sites.
+func (n *Network) Site(name string) (int, bool) {
+	for i := range n.Sites {
+		if n.Sites[i].Name == name {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// Pos is a place in the network file. Lines and columns count from 1, columns in
+// characters; the zero Pos is no place.
+type Pos struct{ Line, Column int }
+
+// Routing says how a router learns its routes.
+type Routing string
+
+// The kinds of routing.
+const (
+	Babel  Routing = "babel"  // an interface for each link, and a speaker
+	Static Routing = "static" // one interface, wg_s2s, with computed AllowedIPs
+)
+
+// Kind says what a site's router runs.
+type Kind string
+
+// The kinds of site.
+const (
+	Linux   Kind = "linux"
+	OpenWrt Kind = "openwrt"
+	Plain   Kind = "plain" // speaks WireGuard and runs nothing of ours
+)
+
+// Site is a router and what lies around it.
+type Site struct {
+	Pos  Pos // of the name
+	Name string
+	Kind Kind
+
+	Address  netip.Addr // in Overlay
+	Address6 netip.Addr // in Overlay6: the host bits of Address
+	Index    int        // Address minus the overlay's first address: its number in UDP ports
+	Hashed   bool       // the address was derived from the name
+
+	Key     key.Public // zero: the file does not say
+	Routing Routing
+
+	Endpoints []Endpoint // by which others dial it, in order; none: it cannot be dialled
+	BasePort  int        // its links listen on BasePort + the other end's Index
+	Inbound   Inbound
+
+	LANs    []LAN    // in the order of the file
+	Uplinks []Uplink // in the order of the file
+}
+
+// Dialable reports whether others can open a tunnel to the site's UDP port.
+func (s *Site) Dialable(port int) bool {
+	if len(s.Endpoints) == 0 || s.Inbound.None {
+		return false
+	}
+	for _, p := range s.Inbound.Ports {
+		if p.First <= port && port <= p.Last {
+			return true
+		}
+	}
+	return len(s.Inbound.Ports) == 0
+}
+
+// Endpoint is a name or address by which a site is reached from outside.
+type Endpoint struct {
+	Pos  Pos
+	Host string // DNS name, IPv4 or IPv6 address (without brackets)
+	Base int    // the base port there; differs from BasePort behind a port forward
+}
+
+// Addr returns the endpoint's address when it is one, and not a name.
+func (e Endpoint) Addr() (netip.Addr, bool) {
+	a, err := netip.ParseAddr(e.Host)
+	return a, err == nil
+}
+
+// Inbound says which UDP ports of a site can be reached from outside. The zero value is
+// all of them.
+type Inbound struct {
+	None  bool
+	Ports []PortRange
+}
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct{ First, Last int }
+
+// LAN describes a device with hosts behind it.
+type LAN struct {
+	Pos      Pos
+	Device   string
+	Prefixes []Mapped
+}
+
+// Mapped is a LAN's prefix and, where it overlaps another site's, the prefix under which
+// the rest of the network sees it.
+type Mapped struct {
+	Pos    Pos
+	Prefix netip.Prefix
+	As     netip.Prefix // zero: not mapped; else of the same length as Prefix
+}
+
+// Outside is the prefix as other sites see it.
+func (m Mapped) Outside() netip.Prefix {
+	if m.As.IsValid() {
+		return m.As
+	}
+	return m.Prefix
+}
+
+// Uplink describes a device that leads to the Internet.
+type Uplink struct {
+	Pos        Pos
+	Device     string
+	DHCP       bool           // another program leases its addresses
+	Addresses  []netip.Prefix // address and length, at most one of each family
+	Gateways   []netip.Addr   // at most one of each family
+	MTU        int            // bytes; 1500 where the file does not say
+	Weight     int            // share of new connections; 1 where the file does not say
+	Checks     []netip.Addr   // targets that tell whether it works
+	Masquerade bool           // true where the file does not say
+}
+
+// Clients are the roaming devices.
+type Clients struct {
+	Pos     Pos
+	Pool    netip.Prefix
+	At      []string // sites, in the order of the file
+	Devices []Device // in the order of the file
+}
+
+// Device is a roaming device with the stock WireGuard app.
+type Device struct {
+	Pos     Pos
+	Name    string
+	Address netip.Addr // in the pool; derived from the name where the file does not say
+	Key     key.Public
+	Full    bool         // all its traffic comes through the network
+	DNS     []netip.Addr // resolvers for its configuration
+}
+
+// Exit says whose Internet traffic leaves where.
+type Exit struct {
+	Pos       Pos
+	For       []string // sites, clients, or prefixes of LANs
+	Via       []string // sites in order of preference
+	Otherwise string   // "local" or "block"
+	Router    bool     // the routers' own traffic too
+}
+
+// Publish forwards a port of a site's uplink to a host of the network.
+type Publish struct {
+	Pos      Pos
+	At       string
+	Port     PortRange
+	Protocol string // tcp or udp
+	To       netip.AddrPort
+}
+
+// Segment is a layer 2 extension between sites.
+type Segment struct {
+	Pos    Pos
+	Name   string
+	Kind   string // gretap or vxlan
+	Attach []Attachment
+}
+
+// Attachment says how a site takes part in a segment.
+type Attachment struct {
+	Pos        Pos
+	Site       string
+	Bridge     string // device that the segment becomes a port of
+	DelegateTo string // device that gets the prefix asked for over the segment (DHCPv6)
+}
+
+// Settings are the numbers by which tombolo lives beside other programs.
+type Settings struct {
+	Table    uint32 // the fabric's routing table; the default is 110
+	Priority uint32 // first of 100 rule priorities; 500
+	Mark     uint32 // fwmark of the tunnels' outer packets: 0x7f000000
+	Mask     uint32 // the bits of the fwmark that are ours: 0xff000000
+	Protocol uint8  // of our routes and rules: 84
+	NFTable  string // name of our nftables table: tombolo
+	Port     int    // base UDP port where a site does not say: 51820
+}
+
+// DefaultSettings are the settings of a file that has none.
+func DefaultSettings() Settings {
+	return Settings{Table: 110, Priority: 500, Mark: 0x7f000000, Mask: 0xff000000, Protocol: 84, NFTable: "tombolo", Port: 51820}
+}
+
+// LinkOptions are what a file may say of one link. The zero value is the default.
+type LinkOptions struct {
+	Pos       Pos
+	MTU       int           // bytes; 0: computed from the uplinks
+	Keepalive time.Duration // 0: not said; negative: off
+	Preshared bool          // with a preshared key
+	Cost      int           // of routing over it; 0: not said, which counts as 1
+	Ports     [2]int        // UDP port at each end, in the order of the pair; 0: not said
+	NoTunnel  bool          // transport: none; the two are on one LAN
+	On        [2]string     // with NoTunnel: the device at each end, in the order of the pair
+}
