@@ -1,0 +1,144 @@
+// Package compile turns a network file's meaning into what each router must hold. It is
+// pure: the same Network gives the same state.Router, and nothing is looked up.
+//
+// One value's way through it: a spec.Network becomes a graph of the links that can be
+// made; each router's links become WireGuard interfaces; the shortest ways through the
+// graph become routes (and, for static routing, AllowedIPs); the settings become policy
+// rules; and all of it together one nftables table.
+//
+// Until the Babel speaker is there, a router with routing "babel" gets the same routes
+// over its own links as a static one would: along the shortest paths, with no failover.
+package compile
+
+import (
+	"fmt"
+	"net/netip"
+
+	"tombolo/internal/key"
+	"tombolo/internal/spec"
+	"tombolo/internal/state"
+)
+
+// Options are what a compilation may know beyond the network file.
+type Options struct {
+	// Keys are public keys of sites, by name, over those in the file.
+	Keys map[string]key.Public
+
+	// UplinkMTU is the MTU in bytes of devices of the compiled router, over those in the
+	// file. Only for Router: All describes many machines.
+	UplinkMTU map[string]int
+}
+
+// Router returns what the router of one site must hold. A peer whose key is in neither
+// the file nor the options has a zero key; such a router can be shown and not applied.
+// The error says that there is no such site.
+func Router(n *spec.Network, site string, o Options) (state.Router, error) {
+	i, ok := n.Site(site)
+	if !ok {
+		return state.Router{}, fmt.Errorf("network %q has no site %q", n.Name, site)
+	}
+	return newCompiler(n, o).router(i), nil
+}
+
+// All returns what each router must hold, in the order of n.Sites.
+func All(n *spec.Network, o Options) []state.Router {
+	o.UplinkMTU = nil
+	c := newCompiler(n, o)
+	out := make([]state.Router, len(n.Sites))
+	for i := range n.Sites {
+		out[i] = c.router(i)
+	}
+	return out
+}
+
+// Owner returns how the file's settings mark what is ours.
+func Owner(s spec.Settings) state.Owner {
+	o := state.DefaultOwner()
+	o.Protocol = s.Protocol
+	o.RuleFirst, o.RuleLast = s.Priority, s.Priority+99
+	o.RulesetTable = s.NFTable
+	return o
+}
+
+// compiler is a network with what all its routers share.
+type compiler struct {
+	n     *spec.Network
+	o     Options
+	graph *graph
+	mtu   []int // of each site: the smallest of its uplinks
+}
+
+func newCompiler(n *spec.Network, o Options) *compiler {
+	c := &compiler{n: n, o: o, graph: newGraph(n), mtu: make([]int, len(n.Sites))}
+	for i := range n.Sites {
+		c.mtu[i] = uplinkMTU(&n.Sites[i], nil)
+	}
+	return c
+}
+
+func (c *compiler) router(i int) state.Router {
+	s := &c.n.Sites[i]
+	if c.o.UplinkMTU != nil {
+		c.mtu[i] = uplinkMTU(s, c.o.UplinkMTU)
+	}
+	r := state.Router{
+		Version: state.Version,
+		Network: c.n.Name,
+		Site:    s.Name,
+		Owner:   Owner(c.n.Settings),
+		LANs:    describeLANs(s),
+		Uplinks: describeUplinks(s),
+	}
+	for _, e := range s.Endpoints {
+		r.Endpoints = append(r.Endpoints, joinHostPort(e.Host, e.Base))
+	}
+	ways := c.graph.waysFrom(i)
+	r.Interfaces = c.interfaces(i, ways)
+	r.Routes = c.routes(i, ways)
+	r.Rules = c.rules(i)
+	r.Rulesets = []state.Ruleset{ruleset(&r)}
+	r.Sysctls = sysctls(s, r.Interfaces)
+	r.Sort()
+	return r
+}
+
+// reach returns the prefixes by which the rest of the network reaches a site: its overlay
+// addresses and its LANs. A LAN that is mapped (`as:`) is left out: no router can translate
+// it yet, and half a mapping would send its packets to the wrong place.
+func reach(s *spec.Site) []netip.Prefix {
+	out := []netip.Prefix{host(s.Address), host(s.Address6)}
+	for _, l := range s.LANs {
+		for _, m := range l.Prefixes {
+			if !m.As.IsValid() {
+				out = append(out, m.Prefix)
+			}
+		}
+	}
+	return out
+}
+
+func describeLANs(s *spec.Site) []state.LAN {
+	var out []state.LAN
+	for _, l := range s.LANs {
+		lan := state.LAN{Device: l.Device}
+		for _, m := range l.Prefixes {
+			lan.Prefixes = append(lan.Prefixes, m.Prefix)
+		}
+		out = append(out, lan)
+	}
+	return out
+}
+
+func describeUplinks(s *spec.Site) []state.Uplink {
+	var out []state.Uplink
+	for _, u := range s.Uplinks {
+		out = append(out, state.Uplink{
+			Device: u.Device, DHCP: u.DHCP, Addresses: u.Addresses, Gateways: u.Gateways,
+			MTU: u.MTU, Masquerade: u.Masquerade,
+		})
+	}
+	return out
+}
+
+// host returns the prefix that holds only a: /32 or /128.
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
