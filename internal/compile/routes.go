@@ -30,12 +30,13 @@ func (c *compiler) routes(i int, w ways) []state.Route {
 // neighbours6 returns the neighbours to which IPv6 packets can go.
 func (c *compiler) neighbours6(i int) map[int]bool {
 	six := map[int]bool{}
+	static := c.static(i) && c.staticMTU(i) >= minMTU6
 	for _, e := range c.graph.edges[i] {
 		switch {
 		case c.n.Links.Options(i, e.to).NoTunnel:
 			six[e.to] = true
 		case c.static(i):
-			six[e.to] = c.staticMTU(i) >= minMTU6
+			six[e.to] = static
 		default:
 			six[e.to] = c.linkMTU(i, e.to) >= minMTU6
 		}

@@ -113,6 +113,11 @@ type Peer struct {
 	// Handshake is the time of the last handshake in Unix seconds. Only observed; 0 is
 	// never. It is no part of a plan.
 	Handshake int64 `json:"handshake,omitempty"`
+
+	// Sent and Received are the bytes that went to the peer and came from it. Only
+	// observed, and no part of a plan.
+	Sent     uint64 `json:"sent,omitempty"`
+	Received uint64 `json:"received,omitempty"`
 }
 
 // UnknownKey stands for a preshared key that is in use and that no file holds.

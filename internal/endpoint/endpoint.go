@@ -1,0 +1,187 @@
+// Package endpoint finds where the tunnels' names lead, and which of several addresses to
+// try next.
+//
+// WireGuard itself resolves nothing: a name is resolved once, by whoever sets the peer up,
+// and a peer whose address changed since is lost. So names are resolved again on a timer,
+// and a peer that we send to and that does not answer gets its next address.
+package endpoint
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"tombolo/internal/key"
+	"tombolo/internal/plan"
+	"tombolo/internal/state"
+)
+
+// Lookup returns the addresses of a host name. An address is its own lookup.
+type Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+
+// Reach reports whether the machine has any route to an address.
+type Reach func(netip.Addr) bool
+
+// System looks names up as the machine does: hosts file first, then its resolvers.
+func System(ctx context.Context, host string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a}, nil
+	}
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	for i := range addresses {
+		addresses[i] = addresses[i].Unmap()
+	}
+	return addresses, err
+}
+
+// Routed reports whether the kernel has a route to a. Nothing is sent: connecting a UDP
+// socket only asks for the route.
+func Routed(a netip.Addr) bool {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 9)))
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
+}
+
+// Resolve returns r with the Addresses of every peer that has Endpoints: in the order of
+// the endpoints, those with a route first, IPv4 before IPv6 (its packets are 20 bytes
+// shorter). A name that does not resolve is an error in the second result and leaves the
+// other peers, and its own other endpoints, as they should be.
+func Resolve(ctx context.Context, r state.Router, lookup Lookup, reach Reach) (state.Router, []error) {
+	var errs []error
+	r.Interfaces = slices.Clone(r.Interfaces)
+	known := map[string][]netip.Addr{}
+	for i, f := range r.Interfaces {
+		if f.WireGuard == nil {
+			continue
+		}
+		device := *f.WireGuard
+		device.Peers = slices.Clone(device.Peers)
+		for j := range device.Peers {
+			p := &device.Peers[j]
+			p.Addresses = nil
+			for _, e := range p.Endpoints {
+				found, err := resolve(ctx, e, lookup, reach, known)
+				if err != nil {
+					errs = append(errs, fmt.Errorf("resolve endpoint %s of %s: %w", e, p.Name, err))
+				}
+				p.Addresses = append(p.Addresses, found...)
+			}
+			slices.SortStableFunc(p.Addresses, func(a, b netip.AddrPort) int {
+				return order(reach(b.Addr())) - order(reach(a.Addr()))
+			})
+		}
+		r.Interfaces[i].WireGuard = &device
+	}
+	return r, errs
+}
+
+// resolve returns the addresses of one host:port. Each name is looked up once; known
+// keeps the answers.
+func resolve(ctx context.Context, endpoint string, lookup Lookup, reach Reach, known map[string][]netip.Addr) ([]netip.AddrPort, error) {
+	host, portText, err := net.SplitHostPort(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	addresses, ok := known[host]
+	if !ok {
+		if addresses, err = lookup(ctx, host); err != nil {
+			return nil, err
+		}
+		slices.SortFunc(addresses, netip.Addr.Compare) // IPv4 before IPv6, and the same each time
+		known[host] = addresses
+	}
+	out := make([]netip.AddrPort, 0, len(addresses))
+	for _, a := range addresses {
+		out = append(out, netip.AddrPortFrom(a, uint16(port)))
+	}
+	return out, nil
+}
+
+func order(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// sessionLife is how long a WireGuard session lasts without a new handshake
+// (REJECT_AFTER_TIME, in WireGuard's whitepaper §6.1).
+const sessionLife = 180 * time.Second
+
+// Watch follows the peers of one router between passes.
+type Watch struct {
+	sent map[peerID]uint64 // bytes, as of the last pass
+}
+
+type peerID struct {
+	device string
+	peer   key.Public
+}
+
+// Steer returns the changes that bring the peers' endpoints right: to an address that the
+// names now lead to where the one in use is none of them, and to the next one where we
+// send to a peer whose handshake is overdue. Nothing else of have is looked at; want must
+// be resolved.
+func (w *Watch) Steer(have, want state.Router, now time.Time) []plan.Op {
+	sent := map[peerID]uint64{}
+	var ops []plan.Op
+	for _, f := range want.Interfaces {
+		there := find(have.Interfaces, f.Name)
+		if f.WireGuard == nil || there == nil || !want.Owner.OwnsInterface(*there) || there.WireGuard == nil {
+			continue
+		}
+		for _, p := range f.WireGuard.Peers {
+			k := slices.IndexFunc(there.WireGuard.Peers, func(q state.Peer) bool { return q.PublicKey == p.PublicKey })
+			if k < 0 || len(p.Addresses) == 0 {
+				continue
+			}
+			q, id := there.WireGuard.Peers[k], peerID{f.Name, p.PublicKey}
+			sent[id] = q.Sent
+			before, known := w.sent[id]
+			overdue := known && q.Sent > before && now.Sub(time.Unix(q.Handshake, 0)) > sessionLife
+			if next, ok := nextAddress(q.Addresses, p.Addresses, overdue); ok {
+				to := q
+				to.Addresses = []netip.AddrPort{next}
+				ops = append(ops, plan.Op{Verb: plan.Change,
+					Object: plan.Peer{Interface: f.Name, Peer: to}, Before: plan.Peer{Interface: f.Name, Peer: q}})
+			}
+		}
+	}
+	w.sent = sent
+	return ops
+}
+
+// nextAddress chooses the address to change to, if any.
+func nextAddress(used, candidates []netip.AddrPort, overdue bool) (netip.AddrPort, bool) {
+	if len(used) == 0 {
+		return candidates[0], true
+	}
+	at := slices.Index(candidates, used[0])
+	if at < 0 {
+		return candidates[0], true
+	}
+	if overdue && len(candidates) > 1 {
+		return candidates[(at+1)%len(candidates)], true
+	}
+	return netip.AddrPort{}, false
+}
+
+func find(interfaces []state.Interface, name string) *state.Interface {
+	for i := range interfaces {
+		if interfaces[i].Name == name {
+			return &interfaces[i]
+		}
+	}
+	return nil
+}
