@@ -1,6 +1,6 @@
 module tombolo
 
-go 1.26
+go 1.26.0
 
 require (
 	github.com/emicklei/dot v1.11.0 // indirect
