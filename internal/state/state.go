@@ -77,6 +77,7 @@ type Interface struct {
 	Alias string `json:"alias,omitempty"`
 
 	MTU       int            `json:"mtu"` // bytes
+	Down      bool           `json:"down,omitempty"` // observed: somebody took it down; wanted: false
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	WireGuard *WireGuard     `json:"wireguard,omitempty"`
 }
