@@ -76,7 +76,7 @@ type Interface struct {
 	// interface is known to be ours, whoever made it under the same name.
 	Alias string `json:"alias,omitempty"`
 
-	MTU       int            `json:"mtu"` // bytes
+	MTU       int            `json:"mtu"`            // bytes
 	Down      bool           `json:"down,omitempty"` // observed: somebody took it down; wanted: false
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	WireGuard *WireGuard     `json:"wireguard,omitempty"`
