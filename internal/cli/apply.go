@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tombolo/internal/kernel"
+	"tombolo/internal/plan"
+	"tombolo/internal/spec"
+	"tombolo/internal/state"
+)
+
+func (a *app) applyCommand() *cobra.Command {
+	var t target
+	var confirm time.Duration
+	c := &cobra.Command{
+		Use:   "apply FILE",
+		Short: "Make this router hold what the file says",
+		Long: `Make this router hold what the file says: print the plan, carry it out, and look again.
+What is not tombolo's is not touched. On the first refusal what was done is undone.
+
+With --confirm 60s a detached timer puts everything back unless "tombolo confirm" comes in
+time; it outlives the shell and the connection. Use it on a router that is far away.
+
+What apply sets up ends with the next boot.`,
+		Example:           "  tombolo apply network.yaml --site op1 --confirm 60s\n  tombolo confirm",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeFile,
+		RunE: func(c *cobra.Command, args []string) error {
+			t.file = args[0]
+			n, ds, err := a.load(&t)
+			if err != nil {
+				return err
+			}
+			if err := unbuilt(ds, t.partial); err != nil {
+				return err
+			}
+			return a.apply(c.Context(), n, &t, confirm)
+		},
+	}
+	t.flags(a, c)
+	c.Flags().BoolVar(&t.partial, "partial", false, "apply although the file says things that this version does not build")
+	c.Flags().DurationVar(&confirm, "confirm", 0, "put everything back after this time unless confirmed (60s, 5m)")
+	return c
+}
+
+// unbuilt refuses a file that says more than this version builds.
+func unbuilt(ds spec.Diagnostics, partial bool) error {
+	n := 0
+	for _, d := range ds {
+		if d.Unbuilt {
+			n++
+		}
+	}
+	if n == 0 || partial {
+		return nil
+	}
+	return hinted{fmt.Errorf("this version does not build %s of the file", count(n, "part")), "apply the rest with --partial"}
+}
+
+// apply carries a file out on this router. Its standard output is the plan.
+func (a *app) apply(ctx context.Context, n *spec.Network, t *target, confirm time.Duration) error {
+	unlock, err := a.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if confirm > 0 && a.pending() {
+		return hinted{errors.New("an earlier apply still waits for its confirmation"), "tombolo confirm, or wait until it is put back"}
+	}
+	want, store, err := a.want(ctx, n, t, true)
+	if err != nil {
+		return err
+	}
+	k, err := a.open(want, store)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	have, err := k.Read(ctx, want)
+	if err != nil {
+		return err
+	}
+	p := plan.Diff(have, want)
+	if err := a.printPlan(p); err != nil {
+		return err
+	}
+	if len(p.Conflicts) > 0 {
+		return errors.New("nothing was changed: something that is not ours is in the way")
+	}
+	if confirm > 0 && len(p.Ops) > 0 {
+		if err := a.startRevert(have, store, confirm); err != nil {
+			return err
+		}
+	}
+	if err := a.carryOut(ctx, k, p, want); err != nil {
+		return err
+	}
+	if err := a.follow(want, store); err != nil {
+		return err
+	}
+	if len(p.Ops) == 0 {
+		return nil
+	}
+	if confirm > 0 {
+		a.say("done; it is all put back in %s unless you type: tombolo confirm", confirm)
+	}
+	a.say("note: this does not outlast a reboot: run apply again after one")
+	return nil
+}
+
+// carryOut applies a plan and looks whether the router then holds what was wanted.
+func (a *app) carryOut(ctx context.Context, k *kernel.Kernel, p plan.Plan, want state.Router) error {
+	if len(p.Ops) == 0 {
+		return nil
+	}
+	if err := k.Apply(ctx, p.Ops); err != nil {
+		return err
+	}
+	have, err := k.Read(ctx, want)
+	if err != nil {
+		return err
+	}
+	if left := plan.Diff(have, want); !left.Empty() {
+		return fmt.Errorf("the router does not hold what was applied; this is left:\n%s", left.Text(false))
+	}
+	return nil
+}
+
+func (a *app) downCommand() *cobra.Command {
+	var keys string
+	c := &cobra.Command{
+		Use:   "down",
+		Short: "Take all that is tombolo's away from this router",
+		Long: `Take all that is tombolo's away from this router: interfaces, routes, rules and the
+nftables table. Kernel settings go back to what they were before. Key files stay.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			unlock, err := a.lock()
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			return a.down(c.Context(), keys)
+		},
+	}
+	c.Flags().StringVar(&keys, "keys", "", "folder of the key files (default: /etc/tombolo)")
+	return c
+}
+
+func (a *app) down(ctx context.Context, keys string) error {
+	wanted, store := a.wanted()
+	if keys != "" {
+		store.Dir = keys
+	}
+	a.cancelRevert()
+	a.stopFollowing()
+	k, err := a.open(wanted, store)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	empty := state.Router{Version: state.Version, Network: wanted.Network, Site: wanted.Site, Owner: wanted.Owner}
+	if empty.Sysctls, err = k.Originals(); err != nil {
+		return err
+	}
+	have, err := k.Read(ctx, empty)
+	if err != nil {
+		return err
+	}
+	p := plan.Diff(have, empty)
+	if err := a.printPlan(p); err != nil {
+		return err
+	}
+	if err := k.Apply(ctx, p.Ops); err != nil {
+		return err
+	}
+	if err := a.tunnels().Stop(ctx); err != nil {
+		return err
+	}
+	if err := k.ForgetOriginals(); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(a.runDir, wantedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("forget what was applied: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"tombolo/internal/key"
+)
+
+func (a *app) keyCommand() *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use:   "key",
+		Short: "Make keys, and show their public halves",
+		Long: `Make keys, and show their public halves. A private key lies in a file of mode 0600 that
+is named after its site, in keys/ beside the network file or in /etc/tombolo, and is never
+printed. The network file holds only public keys.`,
+	}
+	c.PersistentFlags().StringVar(&dir, "keys", "", "folder of the key files (default: ./keys where it exists, else /etc/tombolo)")
+	store := func() key.Store { return key.Store{Dir: keyDir(dir, "network.yaml")} }
+	c.AddCommand(&cobra.Command{
+		Use:   "make SITE",
+		Short: "Make the private key of a site, if it has none, and print its key: line",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := fileName(args[0]); err != nil {
+				return err
+			}
+			p, made, err := store().Make(key.Ref(args[0]), rand.Reader)
+			if err != nil {
+				return err
+			}
+			if made {
+				a.say("made %s", filepath.Join(store().Dir, args[0]+".key"))
+			}
+			return a.printKey(args[0], p.Public())
+		},
+	}, &cobra.Command{
+		Use:   "show SITE",
+		Short: "Print the public key of a site whose private key lies here",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := fileName(args[0]); err != nil {
+				return err
+			}
+			p, err := store().Private(key.Ref(args[0]))
+			if errors.Is(err, key.ErrMissing) {
+				return hinted{fmt.Errorf("%s has no private key of %q", store().Dir, args[0]), "tombolo key make " + args[0]}
+			}
+			if err != nil {
+				return err
+			}
+			return a.printKey(args[0], p.Public())
+		},
+	}, &cobra.Command{
+		Use:   "psk SITE SITE",
+		Short: "Make the preshared key of a link, to be copied to both routers",
+		Long: `Make the preshared key of a link whose options say psk: true. The same file must lie on
+both routers, mode 0600; copy it there, for example with scp -p.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := errors.Join(fileName(args[0]), fileName(args[1])); err != nil {
+				return err
+			}
+			ref := key.LinkRef(args[0], args[1])
+			_, made, err := store().MakePreshared(ref, rand.Reader)
+			if err != nil {
+				return err
+			}
+			path := filepath.Join(store().Dir, string(ref)+".psk")
+			if a.json {
+				return a.writeJSON(map[string]any{"path": path, "made": made})
+			}
+			_, err = fmt.Fprintln(a.out, path)
+			return err
+		},
+	})
+	return c
+}
+
+func (a *app) printKey(site string, k key.Public) error {
+	if a.json {
+		return a.writeJSON(map[string]string{"site": site, "key": k.String()})
+	}
+	_, err := fmt.Fprintf(a.out, "key: %s\n", k)
+	return err
+}
+
+// fileName refuses a name that would lead out of the key folder.
+func fileName(site string) error {
+	if site == "" || site != filepath.Base(site) || site[0] == '.' {
+		return fmt.Errorf("%q is no name of a site", site)
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"tombolo/internal/compile"
+	"tombolo/internal/endpoint"
+	"tombolo/internal/kernel"
+	"tombolo/internal/key"
+	"tombolo/internal/plan"
+	"tombolo/internal/spec"
+	"tombolo/internal/state"
+	"tombolo/internal/tunnel"
+)
+
+// target says which router of which file a command is about.
+type target struct {
+	file, site, keys string
+	partial          bool
+}
+
+func (t *target) flags(a *app, c *cobra.Command) {
+	c.Flags().StringVar(&t.site, "site", "", "the site that this router is (default: the host's name, if it is one)")
+	c.Flags().StringVar(&t.keys, "keys", "", "folder of the key files (default: keys/ beside FILE, else /etc/tombolo)")
+	_ = c.RegisterFlagCompletionFunc("site", a.completeSite)
+	_ = c.MarkFlagDirname("keys")
+}
+
+// load reads the network file and finds the site.
+func (a *app) load(t *target) (*spec.Network, spec.Diagnostics, error) {
+	n, ds, err := a.parse(t.file, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	if t.site == "" {
+		host, _ := os.Hostname()
+		if _, ok := n.Site(host); !ok {
+			return nil, nil, hinted{errors.New("which site is this router?"), "say --site NAME; " + siteNames(n)}
+		}
+		t.site = host
+	}
+	i, ok := n.Site(t.site)
+	if !ok {
+		return nil, nil, unknownSite(n, t.site)
+	}
+	if n.Sites[i].Kind == spec.Plain {
+		return nil, nil, fmt.Errorf("site %q is plain: it runs nothing of ours", t.site)
+	}
+	return n, ds, nil
+}
+
+// want returns what the router must hold, its endpoints resolved. Without a private key of
+// its own it makes one only if mayMake.
+func (a *app) want(ctx context.Context, n *spec.Network, t *target, mayMake bool) (state.Router, key.Store, error) {
+	store := key.Store{Dir: keyDir(t.keys, t.file)}
+	if mayMake {
+		if err := a.ownKey(n, t.site, store); err != nil {
+			return state.Router{}, store, err
+		}
+	}
+	known, err := knownKeys(n, store)
+	if err != nil {
+		return state.Router{}, store, err
+	}
+	mtu := map[string]int{}
+	i, _ := n.Site(t.site)
+	for _, u := range n.Sites[i].Uplinks {
+		if m, ok := kernel.DeviceMTU(u.Device); ok {
+			mtu[u.Device] = m
+		}
+	}
+	r, err := compile.Router(n, t.site, compile.Options{Keys: known, UplinkMTU: mtu})
+	if err != nil {
+		return state.Router{}, store, err
+	}
+	if err := a.missing(n, r, store); err != nil {
+		return state.Router{}, store, err
+	}
+	r, unresolved := endpoint.Resolve(ctx, r, endpoint.System, endpoint.Routed)
+	for _, err := range unresolved {
+		a.say("warning: %v; it is tried again", err)
+	}
+	return r, store, nil
+}
+
+// ownKey makes the router's own private key where it has none, and says which line the
+// network file then needs.
+func (a *app) ownKey(n *spec.Network, site string, store key.Store) error {
+	p, made, err := store.Make(key.Ref(site), rand.Reader)
+	if err != nil {
+		return err
+	}
+	if made {
+		a.say("made %s", filepath.Join(store.Dir, site+".key"))
+	}
+	if i, _ := n.Site(site); n.Sites[i].Key.IsZero() {
+		a.say("add this line to site %q in %s, on every router:\n    key: %s", site, n.File, p.Public())
+	}
+	return nil
+}
+
+// missing reports the keys without which the router cannot be set up, all at once.
+func (a *app) missing(n *spec.Network, r state.Router, store key.Store) error {
+	var names []string
+	var errs []error
+	for _, f := range r.Interfaces {
+		for _, p := range f.WireGuard.Peers {
+			if p.PublicKey.IsZero() {
+				names = append(names, p.Name)
+			}
+			if p.Preshared == "" {
+				continue
+			}
+			_, err := store.Preshared(p.Preshared)
+			if errors.Is(err, key.ErrMissing) {
+				err = hinted{fmt.Errorf("the preshared key of the link %s–%s is missing: %s", r.Site, p.Name, filepath.Join(store.Dir, string(p.Preshared)+".psk")),
+					fmt.Sprintf("tombolo key psk %s %s, once, and copy the file to both routers", r.Site, p.Name)}
+			}
+			errs = append(errs, err)
+		}
+	}
+	if len(names) == 0 {
+		return errors.Join(errs...)
+	}
+	if err := n.MissingKeys(names...).Write(a.err); err != nil {
+		return err
+	}
+	return exitCode(exitError)
+}
+
+// open opens the kernel of this machine for the router's objects.
+func (a *app) open(r state.Router, store key.Store) (*kernel.Kernel, error) {
+	return kernel.Open(kernel.Options{
+		Owner: r.Owner, Store: store, RunDir: a.runDir,
+		Embedded: a.tunnels(),
+	})
+}
+
+// tunnels is the client of this router's tunnel process.
+func (a *app) tunnels() *tunnel.Client {
+	return tunnel.New(a.runDir, []string{selfExe, "tunnel", "--run-dir", a.runDir})
+}
+
+// selfExe is the running program, also after its file was replaced.
+const selfExe = "/proc/self/exe"
+
+// lock keeps two commands from changing one router at the same time. The caller calls the
+// function that it returns.
+func (a *app) lock() (func(), error) {
+	if err := os.MkdirAll(a.runDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make run folder: %w", err)
+	}
+	path := filepath.Join(a.runDir, "lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock this router: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("another tombolo is changing this router (%s is locked)", path)
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+func (a *app) planCommand() *cobra.Command {
+	var t target
+	c := &cobra.Command{
+		Use:   "plan FILE",
+		Short: "Show what apply would change on this router",
+		Long: `Show what apply would change on this router: what is added (+), changed (~) and removed
+(-), object by object. Nothing is touched. The exit code is 0 if there is nothing to do,
+2 if there is, and 1 on an error.`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeFile,
+		RunE: func(c *cobra.Command, args []string) error {
+			t.file = args[0]
+			n, _, err := a.load(&t)
+			if err != nil {
+				return err
+			}
+			want, store, err := a.want(c.Context(), n, &t, false)
+			if err != nil {
+				return err
+			}
+			k, err := a.open(want, store)
+			if err != nil {
+				return err
+			}
+			defer k.Close()
+			have, err := k.Read(c.Context(), want)
+			if err != nil {
+				return err
+			}
+			p := plan.Diff(have, want)
+			if err := a.printPlan(p); err != nil {
+				return err
+			}
+			switch {
+			case len(p.Conflicts) > 0:
+				return exitCode(exitError)
+			case len(p.Ops) > 0:
+				return exitCode(exitChanges)
+			}
+			return nil
+		},
+	}
+	t.flags(a, c)
+	return c
+}
+
+func (a *app) printPlan(p plan.Plan) error {
+	if a.json {
+		return a.writeJSON(p)
+	}
+	_, err := fmt.Fprint(a.out, p.Text(a.colour))
+	return err
+}
+
+func siteNames(n *spec.Network) string {
+	var h hinted
+	if errors.As(unknownSite(n, ""), &h) {
+		return h.hint
+	}
+	return ""
+}

@@ -1,0 +1,183 @@
+package compile_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"tombolo/internal/compile"
+	"tombolo/internal/key"
+	"tombolo/internal/spec"
+	"tombolo/internal/state"
+)
+
+// fabric follows packets over what all routers hold, as the kernel and WireGuard would:
+// by route, then by the AllowedIPs of the interface's peers, and at the other end past the
+// AllowedIPs of the peer it came from.
+type fabric struct {
+	network *spec.Network
+	routers []state.Router
+	keys    map[key.Public]int
+}
+
+func newFabric(n *spec.Network) fabric {
+	f := fabric{network: n, keys: map[key.Public]int{}}
+	keys := map[string]key.Public{}
+	for i, s := range n.Sites {
+		k := key.Public{byte(i + 1), byte((i + 1) >> 8), 1}
+		keys[s.Name], f.keys[k] = k, i
+	}
+	f.routers = compile.All(n, compile.Options{Keys: keys})
+	return f
+}
+
+// walk returns the sites that a packet passes, or why it is lost.
+func (f fabric) walk(from int, src, dst netip.Addr) ([]int, error) {
+	path := []int{from}
+	for at := from; ; {
+		if f.owns(at, dst) {
+			return path, nil
+		}
+		if len(path) > len(f.routers) {
+			return path, fmt.Errorf("it loops: %v", path)
+		}
+		r, ok := lookup(f.routers[at].Routes, dst)
+		if !ok {
+			return path, fmt.Errorf("%s has no route to %s", f.routers[at].Site, dst)
+		}
+		peer, ok := choose(f.routers[at], r.Device, dst)
+		if !ok {
+			return path, fmt.Errorf("%s: no peer of %s has %s in its AllowedIPs", f.routers[at].Site, r.Device, dst)
+		}
+		next := f.keys[peer.PublicKey]
+		if !f.admits(next, at, src) {
+			return path, fmt.Errorf("%s drops %s: not in the AllowedIPs of %s", f.routers[next].Site, src, f.routers[at].Site)
+		}
+		at, path = next, append(path, next)
+	}
+}
+
+func (f fabric) owns(site int, a netip.Addr) bool {
+	s := f.network.Sites[site]
+	if s.Address == a || s.Address6 == a {
+		return true
+	}
+	return slices.ContainsFunc(s.LANs, func(l spec.LAN) bool { return l.Prefixes[0].Prefix.Contains(a) })
+}
+
+// admits reports whether site lets in a packet with source src over its link with peer.
+func (f fabric) admits(site, peer int, src netip.Addr) bool {
+	for _, i := range f.routers[site].Interfaces {
+		for _, p := range i.WireGuard.Peers {
+			if f.keys[p.PublicKey] == peer {
+				q, ok := choose(f.routers[site], i.Name, src)
+				return ok && q.PublicKey == p.PublicKey
+			}
+		}
+	}
+	return false
+}
+
+func lookup(routes []state.Route, dst netip.Addr) (best state.Route, ok bool) {
+	for _, r := range routes {
+		if r.Dst.Contains(dst) && (!ok || r.Dst.Bits() > best.Dst.Bits()) {
+			best, ok = r, true
+		}
+	}
+	return best, ok
+}
+
+// choose finds the peer by longest AllowedIPs prefix, as WireGuard does.
+func choose(r state.Router, device string, a netip.Addr) (best state.Peer, ok bool) {
+	bits := -1
+	for _, i := range r.Interfaces {
+		if i.Name != device {
+			continue
+		}
+		for _, p := range i.WireGuard.Peers {
+			for _, prefix := range p.AllowedIPs {
+				if prefix.Contains(a) && prefix.Bits() > bits {
+					best, ok, bits = p, true, prefix.Bits()
+				}
+			}
+		}
+	}
+	return best, ok
+}
+
+// A connected network of any shape, static, Babel or mixed, carries a packet between any
+// two LANs and between any two routers, and back by the same way.
+func TestEveryPairIsReachedThereAndBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n, ds := spec.Parse("network.yaml", []byte(randomNetwork(t)))
+		if n == nil {
+			t.Fatalf("the generator made a bad file: %v", ds)
+		}
+		f := newFabric(n)
+		for a := range n.Sites {
+			for b := range n.Sites {
+				if a == b {
+					continue
+				}
+				for _, pair := range [][2]netip.Addr{
+					{n.Sites[a].Address, n.Sites[b].Address},
+					{n.Sites[a].Address6, n.Sites[b].Address6},
+					{lanHost(n, a), lanHost(n, b)},
+				} {
+					there, err := f.walk(a, pair[0], pair[1])
+					if err != nil {
+						t.Fatalf("from %s to %s: %v", pair[0], pair[1], err)
+					}
+					back, err := f.walk(b, pair[1], pair[0])
+					if err != nil {
+						t.Fatalf("back from %s to %s: %v", pair[1], pair[0], err)
+					}
+					slices.Reverse(back)
+					if !slices.Equal(there, back) {
+						t.Fatalf("there %v, and back %v", there, back)
+					}
+				}
+			}
+		}
+	})
+}
+
+func lanHost(n *spec.Network, i int) netip.Addr {
+	return n.Sites[i].LANs[0].Prefixes[0].Prefix.Addr().Next()
+}
+
+// randomNetwork writes a network file of 2 to 12 sites that is connected: a random tree
+// whose upper ends can be dialled, and more links with costs.
+func randomNetwork(t *rapid.T) string {
+	count := rapid.IntRange(2, 12).Draw(t, "sites")
+	var b strings.Builder
+	fmt.Fprintf(&b, "network: n\noverlay: 10.99.0.0/16\nsettings: {port: 20000}\nsites:\n")
+	for i := range count {
+		fmt.Fprintf(&b, "  s%d:\n    address: 10.99.1.%d\n    lan: {lan0: 10.%d.0.0/24}\n", i, i+1, i+1)
+		if i == 0 || rapid.Bool().Draw(t, "endpoint") {
+			fmt.Fprintf(&b, "    endpoint: s%d.example.net\n", i)
+		}
+		fmt.Fprintf(&b, "    routing: %s\n", rapid.SampledFrom([]string{"babel", "static"}).Draw(t, "routing"))
+	}
+	b.WriteString("links:\n")
+	linked := map[[2]int]bool{}
+	for i := 1; i < count; i++ {
+		// To site 0, which can be dialled by all, or on top of that to any other.
+		linked[[2]int{0, i}] = true
+		if j := rapid.IntRange(0, i-1).Draw(t, "other"); j > 0 {
+			linked[[2]int{j, i}] = true
+		}
+	}
+	for i := range count {
+		for j := i + 1; j < count; j++ {
+			if linked[[2]int{i, j}] {
+				fmt.Fprintf(&b, "  - {between: [s%d, s%d], cost: %d}\n", i, j, rapid.IntRange(1, 5).Draw(t, "cost"))
+			}
+		}
+	}
+	return b.String()
+}
