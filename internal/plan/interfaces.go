@@ -24,6 +24,18 @@ func (l *link) fresh() bool { return l.want != nil && !l.blocked && (l.have == n
 // kept reports whether the interface is there before and after.
 func (l *link) kept() bool { return l.want != nil && !l.blocked && l.have != nil && !l.replaced }
 
+// whole returns what the interface is now, with the addresses and peers that it has.
+func (l *link) whole() state.Interface {
+	i := l.now
+	i.Addresses = sortedPrefixes(l.have.Addresses)
+	var peers []state.Peer
+	for _, p := range wireGuard(l.have).Peers {
+		peers = append(peers, quiet(p))
+	}
+	slices.SortFunc(peers, func(a, b state.Peer) int { return comparePeerIDs(idOf(a), idOf(b)) })
+	return withPeers(i, peers)
+}
+
 // findLinks pairs the interfaces of both sides, and finds what is in their way.
 func (d *differ) findLinks() {
 	byName := map[string]*link{}
@@ -87,7 +99,7 @@ func (d *differ) diffInterfaces() {
 	ports := make([]mover[uint16], len(d.links))
 	for i, l := range d.links {
 		if l.replaced && !l.blocked {
-			d.remove(interfacesPhase, Interface{*l.have})
+			d.remove(interfacesPhase, Interface{l.whole()})
 		}
 		if l.have != nil && (!l.replaced || l.blocked) && listenPort(l.have) != 0 {
 			ports[i].holds = []uint16{listenPort(l.have)}
@@ -117,12 +129,7 @@ func (d *differ) diffInterfaces() {
 	for _, l := range d.links {
 		switch {
 		case l.want == nil:
-			gone := l.now
-			gone.Addresses = l.have.Addresses
-			if l.have.WireGuard != nil {
-				gone = withPeers(gone, l.have.WireGuard.Peers)
-			}
-			d.remove(oldInterfacesPhase, Interface{gone})
+			d.remove(oldInterfacesPhase, Interface{l.whole()})
 		case l.kept() && mark(&l.now) != mark(l.want):
 			d.advance(marksPhase, l, withMark(l.now, mark(l.want)))
 		}

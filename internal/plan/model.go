@@ -168,7 +168,7 @@ func (m *model) doPeer(verb Verb, o Peer) {
 	if !there || i.WireGuard == nil {
 		return
 	}
-	next := clonePeer(o.Peer)
+	next := quiet(clonePeer(o.Peer))
 	peers := make([]state.Peer, 0, len(i.WireGuard.Peers)+1)
 	for _, p := range i.WireGuard.Peers {
 		switch {
@@ -177,10 +177,11 @@ func (m *model) doPeer(verb Verb, o Peer) {
 				p.AllowedIPs = without(p.AllowedIPs, o.AllowedIPs...)
 			}
 			peers = append(peers, p)
-		case len(next.Addresses) == 0:
-			next.Addresses, next.Handshake = p.Addresses, p.Handshake
 		default:
-			next.Handshake = p.Handshake
+			next.Handshake, next.Sent, next.Received = p.Handshake, p.Sent, p.Received
+			if len(next.Addresses) == 0 {
+				next.Addresses = p.Addresses
+			}
 		}
 	}
 	if verb != Remove {

@@ -87,16 +87,20 @@ func (d *differ) diffPeers(l *link) {
 	}
 }
 
-// peersByID returns the peers as a plan sees them: sorted, and without what only tells
-// how they fare.
+// peersByID returns the peers as a plan sees them.
 func peersByID(peers []state.Peer) map[peerID]state.Peer {
 	out := make(map[peerID]state.Peer, len(peers))
 	for _, p := range peers {
 		p.AllowedIPs = sortedPrefixes(p.AllowedIPs)
-		p.Handshake = 0
-		out[idOf(p)] = p
+		out[idOf(p)] = quiet(p)
 	}
 	return out
+}
+
+// quiet returns the peer without what only tells how it fares.
+func quiet(p state.Peer) state.Peer {
+	p.Handshake, p.Sent, p.Received = 0, 0, 0
+	return p
 }
 
 // oneOwner returns the peers with each allowed IP at one of them only: the last, in the

@@ -22,8 +22,8 @@ func Invert(op Op) Op {
 // were done: the reverse, each inverted.
 //
 // What it cannot give back: the endpoint of a peer that had none before (WireGuard cannot
-// forget one), routes of others over an interface that was removed, and such an
-// interface's settings. A setting that came with an interface goes with it.
+// forget one), a route beside which there is another with the same key, and of an
+// interface that was removed its settings and the routes of others over it. A setting that came with an interface goes with it.
 func Undo(done []Op) []Op {
 	var out []Op
 	for _, op := range slices.Backward(done) {
@@ -51,8 +51,7 @@ func expand(i state.Interface) []Op {
 		out = append(out, Op{Verb: Add, Object: Address{i.Name, p}})
 	}
 	for _, p := range wireGuard(&i).Peers {
-		p.Handshake = 0
-		out = append(out, Op{Verb: Add, Object: Peer{i.Name, p}})
+		out = append(out, Op{Verb: Add, Object: Peer{i.Name, quiet(p)}})
 	}
 	return out
 }
