@@ -1,0 +1,48 @@
+// Package kernel holds every syscall that tombolo makes on a router: it reads what is
+// there as a state.Router, and carries out the operations of a plan. netlink messages,
+// nftables and wgctrl types never leave it.
+//
+// # Namespace
+//
+// A Kernel belongs to the network namespace of the thread on which Open was called. Its
+// sockets stay there; but nft runs, and /proc/sys is read, where the calling thread is, so
+// every method must be called from a thread of the same namespace (which is every thread
+// of a program that never enters another). A call from elsewhere would change somebody
+// else's firewall: it panics. A Kernel serves one goroutine at a time.
+//
+// # Ownership
+//
+// Before an interface is changed or removed its alias is looked at again. Routes and rules
+// are removed by their protocol number, and added such that one which is there already is
+// an error. Rulesets are only those tables that have our name. What is gone when its
+// removal comes is no error: somebody else was quicker.
+//
+// # What reads differently from what the kernel says
+//
+// Equal routers must be equal values, so Read puts some things into one form:
+//
+//   - An IPv6 route without a metric gets 1024 from the kernel (IP6_RT_PRIO_USER,
+//     include/uapi/linux/ipv6_route.h). Read returns 0 for 1024, except where the wanted
+//     router says 1024 itself.
+//   - An IPv6 route of a type that leads nowhere is bound to lo by the kernel. Read
+//     returns it without a device, as for IPv4.
+//   - The scope of a route, its flags that only say how a device fares (dead, linkdown,
+//     offload), and times of life are left out.
+//   - fe80::/10 addresses which the kernel gave an interface by itself are left out,
+//     unless the wanted router has them. We make interfaces with addrgenmode none, so that
+//     there are none.
+//   - Interfaces, addresses and peers of others are not read. An interface of another is
+//     read, without its addresses, if it has a name that the wanted router uses; a route
+//     of another, if it stands in a table that the wanted router uses, and of the tables
+//     main and local only where it has the key of a route that is wanted in main; a rule
+//     of another, if it stands in our range.
+//
+// # Why not a netlink library
+//
+// Links, addresses, routes and rules go through a small codec of our own, over a plain
+// socket. Three things are wanted that the libraries do not give: a new interface and its
+// alias in one datagram, so that no crash of ours leaves an interface that is not
+// recognisably ours; the mark of an interrupted dump, which for routes stands in its last
+// message (net/netlink/af_netlink.c, netlink_dump_done); and ten thousand routes in one
+// go.
+package kernel
