@@ -60,20 +60,29 @@ func exclude(a, b netip.Prefix) bool {
 	return a.Masked() == b.Masked()
 }
 
-// lostAddresses returns the addresses that are away for a moment while the plan runs.
+// lostAddresses returns the addresses that are away for a moment while the plan runs: on
+// no interface are they both before and after.
 func (d *differ) lostAddresses() map[netip.Addr]bool {
 	lost := map[netip.Addr]bool{}
-	note := func(prefixes []netip.Prefix) {
-		for _, p := range prefixes {
+	for _, l := range d.links {
+		var away []netip.Prefix
+		if l.kept() {
+			away = earlyAddresses(l)
+		} else if l.fresh() && l.replaced {
+			away = l.have.Addresses
+		}
+		for _, p := range away {
 			lost[p.Addr()] = true
 		}
 	}
 	for _, l := range d.links {
-		switch {
-		case l.kept():
-			note(earlyAddresses(l))
-		case l.fresh() && l.replaced:
-			note(l.have.Addresses)
+		if len(lost) == 0 || !l.kept() {
+			continue
+		}
+		for _, p := range l.have.Addresses {
+			if slices.Contains(l.want.Addresses, p) {
+				delete(lost, p.Addr())
+			}
 		}
 	}
 	return lost

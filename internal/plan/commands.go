@@ -192,16 +192,21 @@ func routeCommand(verb string, r state.Route) string {
 	if r.Dst.Addr().Is6() {
 		ip = "ip -6 route"
 	}
-	return fmt.Sprintf("%s %s %s table %s proto %d%s", ip, verb, routeWay(r), tableName(r.Table), r.Protocol, routeRest(r))
+	dst := r.Dst.String()
+	if r.Dst.Bits() == 0 {
+		dst = "default"
+	}
+	return fmt.Sprintf("%s %s %s table %s proto %d%s", ip, verb, routeWay(r, dst), tableName(r.Table), r.Protocol, routeRest(r))
 }
 
-// routeWay returns a route's type, destination and way.
-func routeWay(r state.Route) string {
+// routeWay returns a route's type, destination and way. With the family of the command
+// the destination may be called default.
+func routeWay(r state.Route, dst string) string {
 	var words []string
 	if r.Type != state.Unicast && r.Type != "" {
 		words = append(words, string(r.Type))
 	}
-	words = append(words, routeDestination(r.Dst))
+	words = append(words, dst)
 	if r.Src.IsValid() {
 		words = append(words, "from", r.Src.String())
 	}
@@ -219,13 +224,6 @@ func routeWay(r state.Route) string {
 		words = append(words, "onlink")
 	}
 	return strings.Join(words, " ")
-}
-
-func routeDestination(p netip.Prefix) string {
-	if p.Bits() == 0 {
-		return "default"
-	}
-	return p.String()
 }
 
 // routeRest returns a route's metric and source, each with a space before it.

@@ -9,11 +9,19 @@ import (
 	"tombolo/internal/state"
 )
 
-// field is one thing that can be said of an object. List, if set, is the value as parts
-// that come and go by themselves.
+// field is one thing that can be said of an object. An empty value goes without saying;
+// where it changes, it is called usual. List, if set, is the value as parts that come and
+// go by themselves.
 type field struct {
-	name, value string
-	list        []netip.Prefix
+	name, value, usual string
+	list               []netip.Prefix
+}
+
+func (f field) said() string {
+	if f.value == "" {
+		return f.usual
+	}
+	return f.value
 }
 
 // describe returns what an object is called below its heading, and its fields.
@@ -24,13 +32,10 @@ func describe(o Object) (label string, fields []field) {
 	case Address:
 		return "address " + o.Prefix.String(), nil
 	case Peer:
-		label = "peer " + o.PublicKey.String()
-		if o.Name != "" {
-			label = strings.TrimSuffix("peer "+o.Name+" "+o.PublicKey.String(), " ")
-		}
-		return label, peerFields(o)
+		words := []string{"peer", o.Name, o.PublicKey.String()}
+		return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "), peerFields(o)
 	case Route:
-		label = routeDestination(o.Dst)
+		label = o.Dst.String()
 		if o.Src.IsValid() {
 			label += " from " + o.Src.String()
 		}
@@ -41,58 +46,52 @@ func describe(o Object) (label string, fields []field) {
 	case Rule:
 		return o.ID(), nil
 	case Sysctl:
-		return sysctlName(o.Name), []field{{"", o.Value, nil}}
+		return sysctlName(o.Name), []field{{value: o.Value, usual: "the default"}}
 	}
 	panic(fmt.Sprintf("plan: there is no object %T", o))
 }
 
 func interfaceFields(i Interface) []field {
-	out := []field{{"mtu", fmt.Sprint(i.MTU), nil}}
+	out := []field{{name: "mtu", value: fmt.Sprint(i.MTU)}}
 	if w := i.WireGuard; w != nil {
-		public := w.PublicKey.String()
-		if public == "" {
-			public = "not known"
-		}
 		out = append(out,
-			field{"listen port", unless(w.ListenPort == 0, fmt.Sprint(w.ListenPort), "any"), nil},
-			field{"fwmark", unless(w.FwMark == 0, fwMark(w.FwMark), ""), nil},
-			field{"public key", public, nil})
+			field{name: "listen port", value: unless(w.ListenPort == 0, fmt.Sprint(w.ListenPort)), usual: "any"},
+			field{name: "fwmark", value: unless(w.FwMark == 0, fwMark(w.FwMark)), usual: "off"},
+			field{name: "public key", value: w.PublicKey.String(), usual: "one that is not known"})
 	}
-	// The alias may be somebody else's text.
-	out = append(out, field{"alias", unless(i.Alias == "", fmt.Sprintf("%q", i.Alias), ""), nil})
-	return append(out, field{"state", unless(i.Down, "", "down"), nil})
+	return append(out,
+		// The alias may be somebody else's text.
+		field{name: "alias", value: unless(i.Alias == "", fmt.Sprintf("%q", i.Alias)), usual: "none"},
+		field{name: "state", value: unless(!i.Down, "down"), usual: "up"})
 }
 
 func peerFields(p Peer) []field {
+	preshared := string(p.Preshared)
+	if p.Preshared == state.UnknownKey {
+		preshared = "one that is not ours"
+	}
 	return []field{
-		{"endpoint", endpoint(p), nil},
-		{"allowed IPs", joinPrefixes(p.AllowedIPs), p.AllowedIPs},
-		{"preshared key", unless(p.Preshared == state.UnknownKey, string(p.Preshared), "not ours"), nil},
-		{"keepalive", unless(p.Keepalive == 0, fmt.Sprintf("%d s", p.Keepalive), ""), nil},
+		{name: "endpoint", value: endpoint(p), usual: "none"},
+		{name: "allowed IPs", value: strings.ReplaceAll(joinPrefixes(p.AllowedIPs), ",", " "), list: p.AllowedIPs},
+		{name: "preshared key", value: preshared, usual: "none"},
+		{name: "keepalive", value: unless(p.Keepalive == 0, fmt.Sprintf("%d s", p.Keepalive)), usual: "off"},
 	}
 }
 
 func routeFields(r state.Route) []field {
-	var gateway, source string
-	if r.Gateway.IsValid() {
-		gateway = r.Gateway.String()
-	}
-	if r.PrefSrc.IsValid() {
-		source = r.PrefSrc.String()
-	}
 	return []field{
-		{"type", unless(r.Type == state.Unicast, string(r.Type), ""), nil},
-		{"via", gateway, nil},
-		{"dev", r.Device, nil},
-		{"onlink", unless(!r.OnLink, "yes", ""), nil},
-		{"src", source, nil},
+		{name: "type", value: unless(r.Type == state.Unicast, string(r.Type)), usual: string(state.Unicast)},
+		{name: "via", value: unless(!r.Gateway.IsValid(), r.Gateway.String()), usual: "none"},
+		{name: "dev", value: r.Device, usual: "none"},
+		{name: "onlink", value: unless(!r.OnLink, "on"), usual: "off"},
+		{name: "src", value: unless(!r.PrefSrc.IsValid(), r.PrefSrc.String()), usual: "none"},
 	}
 }
 
-// unless returns value, or other where the condition holds.
-func unless(condition bool, value, other string) string {
+// unless returns value, or nothing where the condition holds.
+func unless(condition bool, value string) string {
 	if condition {
-		return other
+		return ""
 	}
 	return value
 }
@@ -125,8 +124,7 @@ func sayChange(before, after []field) string {
 		case len(b.list)+len(f.list) > 0:
 			words = append(words, f.name+sayMoves(b.list, f.list))
 		default:
-			change := unless(b.value == "", b.value, "none") + " → " + unless(f.value == "", f.value, "none")
-			words = append(words, strings.TrimSpace(f.name+" "+change))
+			words = append(words, strings.TrimSpace(f.name+" "+b.said()+" → "+f.said()))
 		}
 	}
 	if len(words) == 0 {

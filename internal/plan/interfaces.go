@@ -76,13 +76,13 @@ func (d *differ) findLinks() {
 		if f := foreign[l.name]; f != nil {
 			l.blocked = true
 			d.conflict(Interface{bare(*f)}, fmt.Sprintf(
-				"there is an interface %s that tombolo did not make: its alias is %q and does not begin with %q; rename it (ip link set %s name NAME) or remove it (ip link del %s)",
-				f.Name, f.Alias, d.owner.Alias, quote(f.Name), quote(f.Name)))
+				"tombolo did not make it: its alias is %q and does not begin with %q; rename it (ip link set %s name NAME) or remove it (ip link del %s)",
+				f.Alias, d.owner.Alias, quote(f.Name), quote(f.Name)))
 		} else if f := foreignPort[listenPort(l.want)]; f != nil {
 			l.blocked = true
 			d.conflict(Interface{bare(*f)}, fmt.Sprintf(
-				"interface %s, which tombolo did not make, listens on UDP port %d, which %s needs; give either another port (wg set %s listen-port PORT)",
-				f.Name, listenPort(f), l.name, quote(f.Name)))
+				"tombolo did not make it, and it listens on UDP port %d, which %s needs; give either another port (wg set %s listen-port PORT)",
+				listenPort(f), l.name, quote(f.Name)))
 		}
 	}
 }

@@ -99,8 +99,8 @@ func (d *differ) diffRoutesOfKey(have, want []state.Route, displaced func(state.
 		for _, h := range have {
 			if !d.owner.OwnsRoute(h) {
 				d.conflict(Route{h}, fmt.Sprintf(
-					"there is a route %s that tombolo did not make: its protocol is %d, not %d; remove it (%s), or choose another table",
-					Route{h}.ID(), h.Protocol, d.owner.Protocol, routeCommand("del", h)))
+					"tombolo did not make it: its protocol is %d, not %d; remove it (%s), or choose another table",
+					h.Protocol, d.owner.Protocol, routeCommand("del", h)))
 				return
 			}
 		}

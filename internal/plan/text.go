@@ -132,14 +132,19 @@ func (t *text) op(op Op) {
 		return
 	}
 	label, fields := describe(op.subject())
-	switch op.Verb {
-	case Add:
-		t.line(sign, label+say(fields))
-	case Remove:
-		t.line(sign, label)
-	case Change:
+	route, isRoute := op.subject().(Route)
+	switch {
+	case op.Verb == Change:
 		_, before := describe(op.Before)
 		t.line(sign, label+sayChange(before, fields))
+	case isRoute:
+		t.line(sign, routeWay(route.Route, route.Dst.String())+routeRest(route.Route))
+	case op.Verb == Add:
+		t.line(sign, label+say(fields))
+	case op.subject().Kind() == KindInterface:
+		t.line(sign, label+", with its addresses and peers")
+	default:
+		t.line(sign, label)
 	}
 }
 
