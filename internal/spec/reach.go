@@ -1,0 +1,191 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+)
+
+// graph is the sites and the links that can be made between them.
+type graph struct {
+	n    *Network
+	part []int // of each site: the lowest site that it reaches
+	size []int // of each part, by its lowest site
+}
+
+// newGraph finds the parts of the network: sites that reach each other, directly or by
+// others. It asks for a link only where that may join something new, so that a mesh of a
+// thousand sites costs a thousand questions and not half a million.
+func newGraph(n *Network) *graph {
+	g := &graph{n: n, part: make([]int, len(n.Sites)), size: make([]int, len(n.Sites))}
+	alone := make([]int, len(n.Sites))
+	for i := range alone {
+		alone[i] = i
+	}
+	for len(alone) > 0 {
+		root := alone[0]
+		queue := []int{root}
+		alone = alone[1:]
+		for len(queue) > 0 {
+			at := queue[0]
+			queue = queue[1:]
+			g.part[at] = root
+			g.size[root]++
+			alone = slices.DeleteFunc(alone, func(to int) bool {
+				if !g.linked(at, to) {
+					return false
+				}
+				queue = append(queue, to)
+				return true
+			})
+		}
+	}
+	return g
+}
+
+// linked reports whether the link between a and b is asked for and can be made.
+func (g *graph) linked(a, b int) bool {
+	if !g.n.Links.Has(a, b) {
+		return false
+	}
+	x, y := &g.n.Sites[a], &g.n.Sites[b]
+	if len(x.Endpoints) == 0 && len(y.Endpoints) == 0 && len(g.n.Links.options) == 0 {
+		return false
+	}
+	return g.n.CanLink(a, b)
+}
+
+// next returns the neighbour by which a site reaches another, over the fewest links and,
+// among those, over the earlier sites of the file; false if it does not.
+func (g *graph) next(from, to int) (int, bool) {
+	if g.part[from] != g.part[to] || from == to {
+		return 0, false
+	}
+	first := make([]int, len(g.n.Sites))
+	for i := range first {
+		first[i] = -1
+	}
+	first[from] = from
+	for queue := []int{from}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
+		for i := range first {
+			if first[i] >= 0 || !g.linked(at, i) {
+				continue
+			}
+			if first[i] = first[at]; at == from {
+				first[i] = i
+			}
+			if i == to {
+				return first[i], true
+			}
+			queue = append(queue, i)
+		}
+	}
+	return 0, false
+}
+
+// fewSplits is how many parts of a network are explained one by one.
+const fewSplits = 3
+
+// reachability reports sites that the others cannot reach, and links that cannot be made
+// though the file names them.
+func (b *builder) reachability() {
+	if b.doubt || len(b.n.Sites) == 0 {
+		return
+	}
+	b.reach = newGraph(b.n)
+	main := 0
+	for i, size := range b.reach.size {
+		if size > b.reach.size[main] {
+			main = i
+		}
+	}
+	explained, left, firstLeft := 0, 0, Pos{}
+	for i, root := range b.reach.part {
+		if root != i || root == main {
+			continue
+		}
+		if explained < fewSplits {
+			b.explainSplit(root, main)
+			explained++
+			continue
+		}
+		if left += b.reach.size[root]; firstLeft == (Pos{}) {
+			firstLeft = b.n.Sites[i].Pos
+		}
+	}
+	if left > 0 {
+		b.err(firstLeft, codeUnreachable, "", "%s %q cannot be reached either", plural(left, "site", "sites, the first of them"), b.n.Sites[b.siteAt(firstLeft)].Name)
+	}
+	for _, l := range b.asked {
+		if b.reach.part[l.a] == b.reach.part[l.b] && !b.reach.linked(l.a, l.b) {
+			b.warn(l.Pos, codeNotMade, "give one of them an `endpoint:`, or delete the link", "the link between %q and %q cannot be made: %s; other sites carry what they say", b.n.Sites[l.a].Name, b.n.Sites[l.b].Name, b.neither(l.a, l.b))
+		}
+	}
+}
+
+func (b *builder) siteAt(p Pos) int {
+	return slices.IndexFunc(b.n.Sites, func(s Site) bool { return s.Pos == p })
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// explainSplit says why a part of the network does not reach the main one.
+func (b *builder) explainSplit(root, main int) {
+	var members []int
+	asked := -1 // a link that would join it if it could be made
+	from := -1
+	for i, r := range b.reach.part {
+		if r != root {
+			continue
+		}
+		members = append(members, i)
+		for j, other := range b.reach.part {
+			if other != root && b.n.Links.Has(i, j) && (asked < 0 || other == main && b.reach.part[asked] != main) {
+				from, asked = i, j
+			}
+		}
+	}
+	s := &b.n.Sites[members[0]]
+	switch {
+	case asked >= 0:
+		x, y := min(from, asked), max(from, asked)
+		b.err(b.n.Sites[y].Pos, codeUnreachable, b.wayOut(x, y),
+			"sites %q and %q cannot reach each other: %s, and no third site carries what they say", b.n.Sites[x].Name, b.n.Sites[y].Name, b.neither(x, y))
+	case len(members) == 1:
+		b.err(s.Pos, codeNotJoined, fmt.Sprintf("add a link, for example `[%s, %s]`, to `links:`", s.Name, b.n.Sites[main].Name), "`links:` joins site %q to no other", s.Name)
+	default:
+		var names []string
+		for _, i := range members {
+			names = append(names, b.n.Sites[i].Name)
+		}
+		b.err(s.Pos, codeNotJoined, fmt.Sprintf("add a link, for example `[%s, %s]`, to `links:`", s.Name, b.n.Sites[main].Name), "`links:` joins %s to each other, and none of them to %q", few(names, 8), b.n.Sites[main].Name)
+	}
+}
+
+// neither says why neither of two sites can dial the other.
+func (b *builder) neither(x, y int) string {
+	if len(b.n.Sites[x].Endpoints) == 0 && len(b.n.Sites[y].Endpoints) == 0 {
+		return "neither has an endpoint"
+	}
+	for _, ends := range [][2]int{{x, y}, {y, x}} {
+		s, port := &b.n.Sites[ends[0]], b.n.Port(ends[0], ends[1])
+		if len(s.Endpoints) > 0 && !s.Inbound.None && b.addressed[ends[0]] && b.addressed[ends[1]] {
+			return fmt.Sprintf("%q lets nothing in on UDP port %d, where it waits for %q", s.Name, port, b.n.Sites[ends[1]].Name)
+		}
+	}
+	return "neither lets the other in"
+}
+
+func (b *builder) wayOut(x, y int) string {
+	for _, ends := range [][2]int{{x, y}, {y, x}} {
+		if s := &b.n.Sites[ends[0]]; len(s.Endpoints) > 0 && !s.Inbound.None {
+			return fmt.Sprintf("forward the port to %q and add it to its `inbound:`, or choose the port of the link: `{between: [%s, %s], port: {%s: …}}`", s.Name, s.Name, b.n.Sites[ends[1]].Name, s.Name)
+		}
+	}
+	return "give one of them an `endpoint:`, or link both to a site that has one"
+}

@@ -1,0 +1,67 @@
+package spec
+
+import "fmt"
+
+// remarks says what is right and still worth knowing: what this version does not build,
+// and how it builds what it is about to do better.
+func (b *builder) remarks() {
+	b.noBabel()
+	if b.f.clients.given {
+		b.unbuilt(b.f.clients.Pos, "clients", "no device can enter; the sites are joined all the same")
+	}
+	for _, e := range b.f.exits.v {
+		b.unbuilt(e.Pos, "exits", "until it does, each site's Internet traffic leaves by its own uplink")
+	}
+	for _, p := range b.f.publish.v {
+		b.unbuilt(p.Pos, "published ports", "until it does, the port leads nowhere")
+	}
+	for _, s := range b.f.segments.v {
+		b.unbuilt(s.Pos, "segments", "until it does, its sites are joined by routing alone")
+	}
+	for i := range b.f.sites.v {
+		b.unbuiltOfSite(&b.f.sites.v[i].v)
+	}
+}
+
+func (b *builder) unbuiltOfSite(decl *siteDecl) {
+	for _, d := range decl.lan.v {
+		for _, m := range d.v {
+			if m.v.as.ok {
+				b.unbuilt(m.v.as.Pos, "mapped LANs", "until it does, other sites do not reach this one's")
+			}
+		}
+	}
+	for n, u := range decl.uplink.v {
+		only := fmt.Sprintf("until it does, everything leaves by %q", clip(decl.uplink.v[0].name))
+		if n > 0 {
+			b.unbuilt(u.Pos, "a second uplink", only)
+			continue
+		}
+		if u.v.weight.given {
+			b.unbuilt(u.v.weight.Pos, "weights of uplinks", only)
+		}
+		if u.v.check.given {
+			b.unbuilt(u.v.check.Pos, "checks of uplinks", "until it does, the uplink counts as working")
+		}
+	}
+}
+
+// noBabel says how links are routed until there is a speaker.
+func (b *builder) noBabel() {
+	place := b.f.network.Pos
+	if b.f.routing.given {
+		place = b.f.routing.Pos
+	}
+	for i := range b.n.Sites {
+		if b.n.Sites[i].Routing != Babel {
+			continue
+		}
+		if !b.f.routing.given || b.n.Routing != Babel {
+			if r := b.f.sites.v[i].v.routing; r.given {
+				place = r.Pos
+			}
+		}
+		b.note(place, codeNoBabel, "", "this version has no Babel speaker yet: links get static routes along the shortest paths")
+		return
+	}
+}
