@@ -1,0 +1,144 @@
+// Command bench measures the figures that tombolo promises, prints them as a table and
+// writes them to docs/benchmarks.md. It needs root: routes and tunnels are real ones, in
+// namespaces of their own.
+//
+//	go run ./cmd/bench -tombolo bin/tombolo [-write docs/benchmarks.md] [-only routes]
+//
+// Each figure is the median of several runs. What is compared is measured side by side, in
+// turns, in one run.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// result is one line of the table.
+type result struct {
+	name, value, target string
+	met                 bool
+}
+
+// bench is one thing to measure.
+type bench struct {
+	name string
+	run  func(ctx context.Context, o options) ([]result, error)
+}
+
+type options struct {
+	tombolo string // the binary
+	runs    int
+}
+
+var benches = []bench{
+	{"compile", benchCompile},
+	{"check", benchCheck},
+	{"routes", benchRoutes},
+	{"size", benchSize},
+	{"lab", benchLab},
+	{"throughput", benchThroughput},
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var o options
+	flag.StringVar(&o.tombolo, "tombolo", "bin/tombolo", "the binary to measure")
+	flag.IntVar(&o.runs, "runs", 5, "runs of each")
+	write := flag.String("write", "", "also write the table to this file")
+	only := flag.String("only", "", "measure only this")
+	flag.Parse()
+	if err := run(ctx, o, *only, *write); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options, only, write string) error {
+	var all []result
+	missed := false
+	for _, b := range benches {
+		if only != "" && only != b.name {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "measuring: %s\n", b.name)
+		results, err := b.run(ctx, o)
+		if err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
+		}
+		for _, r := range results {
+			missed = missed || !r.met
+		}
+		all = append(all, results...)
+	}
+	text := table(all)
+	fmt.Fprint(os.Stdout, text)
+	if write != "" {
+		if err := os.WriteFile(write, []byte(page(text, o)), 0o644); err != nil {
+			return err
+		}
+	}
+	if missed {
+		return fmt.Errorf("not every figure was reached")
+	}
+	return nil
+}
+
+func table(results []result) string {
+	var b strings.Builder
+	b.WriteString("| figure | measured | target | |\n|---|---|---|---|\n")
+	for _, r := range results {
+		mark := "reached"
+		if !r.met {
+			mark = "**missed**"
+		}
+		if r.target == "" {
+			mark = ""
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.name, r.value, r.target, mark)
+	}
+	return b.String()
+}
+
+func page(table string, o options) string {
+	return fmt.Sprintf(`# Benchmarks
+
+Made by `+"`make bench`"+` on %d cores, %s/%s, %s. Each figure is the median of %d runs; what is
+compared was measured side by side, in turns, in the same run.
+
+%s`, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), o.runs, table)
+}
+
+// medianOf runs f several times and returns the median time, after one run that is not
+// counted.
+func medianOf(n int, f func() error) (time.Duration, error) {
+	var times []time.Duration
+	for i := range n + 1 {
+		start := time.Now()
+		if err := f(); err != nil {
+			return 0, err
+		}
+		if i > 0 {
+			times = append(times, time.Since(start))
+		}
+	}
+	return median(times), nil
+}
+
+func median[T ~int64 | ~float64](values []T) T {
+	values = slices.Clone(values)
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// atMost is a result that must stay below a limit.
+func atMost(name string, got, limit time.Duration) result {
+	return result{name, got.Round(time.Millisecond / 10).String(), "under " + limit.String(), got < limit}
+}
