@@ -62,7 +62,7 @@ func complaint(stderr string) string {
 		lines = lines[:2]
 	}
 	for i := range lines {
-		lines[i] = strings.TrimSpace(lines[i])
+		lines[i] = strings.TrimPrefix(strings.TrimSpace(lines[i]), "/dev/stdin:")
 	}
 	return strings.Join(lines, ": ")
 }

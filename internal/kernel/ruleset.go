@@ -33,8 +33,9 @@ func (a *application) load(ctx context.Context, r state.Ruleset) (changed bool, 
 		return false, fmt.Errorf("%q is no digest", r.Digest)
 	}
 	t := table{r.Family, r.Table}
-	// Declared, it can be deleted, whether it was there or not.
-	input := fmt.Sprintf("table %s; delete table %s\n%s\n", t, t, r.Text)
+	// Declared, it can be deleted, whether it was there or not. All that stands on the
+	// text's first line, so that the lines of which nft complains are the text's.
+	input := fmt.Sprintf("table %s; delete table %s; %s\n", t, t, r.Text)
 	if _, err := a.nft.run(ctx, input, "-f", "-"); err != nil {
 		return false, err
 	}
