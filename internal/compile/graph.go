@@ -38,6 +38,9 @@ func newGraph(n *spec.Network) *graph {
 	for _, p := range n.Links.WithOptions() {
 		special[p[0]], special[p[1]] = true, true
 	}
+	for a, degree := range degrees(n) {
+		g.edges[a] = make([]edge, 0, degree)
+	}
 	for a := range n.Sites {
 		for b := a + 1; b < len(n.Sites); b++ {
 			if !n.Links.Has(a, b) || !open[a] && !open[b] && !n.CanLink(a, b) {
@@ -53,6 +56,20 @@ func newGraph(n *spec.Network) *graph {
 		}
 	}
 	return g
+}
+
+// degrees counts the links of each site that the file asks for.
+func degrees(n *spec.Network) []int {
+	out := make([]int, len(n.Sites))
+	for a := range out {
+		for b := a + 1; b < len(out); b++ {
+			if n.Links.Has(a, b) {
+				out[a]++
+				out[b]++
+			}
+		}
+	}
+	return out
 }
 
 // ways is what one site knows of the shortest paths: for each other site the neighbour by
