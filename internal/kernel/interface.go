@@ -103,7 +103,9 @@ func (a *application) makeDevice(ctx context.Context, i state.Interface) error {
 		return fmt.Errorf("embedded WireGuard: %w", err)
 	}
 	l, err := a.findLink(i.Name)
-	if err == nil {
+	if err != nil {
+		err = fmt.Errorf("embedded WireGuard made no interface: %w", err)
+	} else {
 		err = a.setAlias(l.index, i.Alias)
 	}
 	if err != nil {
@@ -199,7 +201,7 @@ func (a *application) removeDevice(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if l.kind == wireGuardLink || a.options.Embedded == nil {
+	if l.kind != tunLink || a.options.Embedded == nil {
 		return a.deleteLink(name)
 	}
 	if err := a.options.Embedded.Remove(ctx, name); err != nil {

@@ -24,7 +24,8 @@ func namespace(t testing.TB) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatalf("make a network namespace: %v (the tests need root)", err)
 	}
-	sh(t, "ip link set lo up")
+	// Without duplicate address detection nothing changes by itself later.
+	sh(t, "ip link set lo up; sysctl -q -w net.ipv6.conf.default.accept_dad=0")
 }
 
 // sh runs a command line and returns what it prints.

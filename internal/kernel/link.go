@@ -21,8 +21,11 @@ type link struct {
 	bareIPv6 bool
 }
 
-// The kind of link that is the kernel's own WireGuard.
-const wireGuardLink = "wireguard"
+// The kinds of link of a WireGuard interface: the kernel's own, and one in user space.
+const (
+	wireGuardLink = "wireguard"
+	tunLink       = "tun"
+)
 
 // addrGenNone is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h): no link-local address by itself.
 const addrGenNone = 1

@@ -116,7 +116,7 @@ func cutChain(listing, name string) (block string, found bool) {
 			continue
 		}
 		first, last := i, i
-		for last+1 < len(lines) && !strings.HasPrefix(strings.TrimSpace(lines[last]), "}") {
+		for last+1 < len(lines) && !strings.HasSuffix(strings.TrimSpace(lines[last]), "}") {
 			last++
 		}
 		if first > 0 && strings.TrimSpace(lines[first-1]) == "" {

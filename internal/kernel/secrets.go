@@ -69,7 +69,7 @@ func cached[K any](m *map[key.Ref]K, ref key.Ref, read func(key.Ref) (K, error))
 // keptKeys are keys that no file holds, remembered while one Apply runs so that it can be
 // undone.
 type keptKeys struct {
-	private   map[string]key.Private // by interface
+	private   map[key.Public]key.Private
 	preshared map[peerAt]key.Preshared
 }
 
@@ -104,11 +104,15 @@ func (a *application) remember(op plan.Op) error {
 		return err
 	}
 	if a.kept.private == nil {
-		a.kept = keptKeys{private: map[string]key.Private{}, preshared: map[peerAt]key.Preshared{}}
+		a.kept = keptKeys{private: map[key.Public]key.Private{}, preshared: map[peerAt]key.Preshared{}}
 	}
-	a.kept.private[name] = key.PrivateFrom(d.PrivateKey)
+	private := key.PrivateFrom(d.PrivateKey)
+	a.kept.private[private.Public()] = private
 	for _, p := range d.Peers {
-		a.kept.preshared[peerAt{name, key.Public(p.PublicKey)}] = key.PresharedFrom(p.PresharedKey)
+		at := peerAt{name, key.Public(p.PublicKey)}
+		if _, kept := a.kept.preshared[at]; !kept { // what it was first
+			a.kept.preshared[at] = key.PresharedFrom(p.PresharedKey)
+		}
 	}
 	return nil
 }
@@ -127,15 +131,14 @@ func unknownKeys(w *state.WireGuard) bool {
 }
 
 // private returns the private key of a wanted device.
-func (a *application) private(name string, w state.WireGuard) (key.Private, error) {
-	var p key.Private
+func (a *application) private(w state.WireGuard) (key.Private, error) {
 	if w.PrivateKey == "" && w.PublicKey.IsZero() {
-		return p, nil // none, as it was
+		return key.Private{}, nil // none, as it was
 	}
 	if w.PrivateKey == "" {
-		p = a.kept.private[name]
-		if p.IsZero() || p.Public() != w.PublicKey {
-			return key.Private{}, errors.New("no file holds its private key")
+		p, kept := a.kept.private[w.PublicKey]
+		if !kept {
+			return p, errors.New("no file holds its private key")
 		}
 		return p, nil
 	}

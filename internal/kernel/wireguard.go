@@ -141,7 +141,7 @@ func (a *application) setDevice(l link, had, want state.WireGuard) error {
 	var c wgtypes.Config
 	// Two names of one key are no change.
 	if want.PublicKey != had.PublicKey || want.PublicKey.IsZero() && want.PrivateKey != had.PrivateKey {
-		p, err := a.private(l.name, want)
+		p, err := a.private(want)
 		if err != nil {
 			return err
 		}
