@@ -34,11 +34,11 @@ What apply sets up ends with the next boot.`,
 		ValidArgsFunction: completeFile,
 		RunE: func(c *cobra.Command, args []string) error {
 			t.file = args[0]
-			n, ds, err := a.load(&t)
+			n, err := a.load(&t)
 			if err != nil {
 				return err
 			}
-			if err := unbuilt(ds, t.partial); err != nil {
+			if err := unbuilt(n.diagnostics, t.partial); err != nil {
 				return err
 			}
 			return a.apply(c.Context(), n, &t, confirm)
@@ -46,6 +46,8 @@ What apply sets up ends with the next boot.`,
 	}
 	t.flags(a, c)
 	c.Flags().BoolVar(&t.partial, "partial", false, "apply although the file says things that this version does not build")
+	c.Flags().BoolVar(&t.lab, "lab", false, "this router is a lab's")
+	_ = c.Flags().MarkHidden("lab")
 	c.Flags().DurationVar(&confirm, "confirm", 0, "put everything back after this time unless confirmed (60s, 5m)")
 	return c
 }
@@ -65,7 +67,7 @@ func unbuilt(ds spec.Diagnostics, partial bool) error {
 }
 
 // apply carries a file out on this router. Its standard output is the plan.
-func (a *app) apply(ctx context.Context, n *spec.Network, t *target, confirm time.Duration) error {
+func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duration) error {
 	unlock, err := a.lock()
 	if err != nil {
 		return err

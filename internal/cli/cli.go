@@ -17,6 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"tombolo/internal/spec"
 )
 
 // Exit codes.
@@ -64,12 +66,26 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintf(stderr, "error: %v\n", err)
-	var h hinted
-	if errors.As(err, &h) {
-		fmt.Fprintf(stderr, "hint: %s\n", h.hint)
-	}
+	printError(stderr, err)
 	return exitError
+}
+
+// printError prints an error, each of several on its own, with the way out where it has one.
+func printError(w io.Writer, err error) {
+	switch e := err.(type) { //nolint:errorlint // what is wrapped was given its words by the wrapper
+	case interface{ Unwrap() []error }:
+		for _, part := range e.Unwrap() {
+			printError(w, part)
+		}
+	case spec.Diagnostics:
+		fmt.Fprint(w, e.String())
+	default:
+		fmt.Fprintf(w, "error: %v\n", err)
+		var h hinted
+		if errors.As(err, &h) {
+			fmt.Fprintf(w, "hint: %s\n", h.hint)
+		}
+	}
 }
 
 // Command returns the whole tree of commands, for man pages and completions.

@@ -10,6 +10,7 @@ import (
 
 	"tombolo/internal/compile"
 	"tombolo/internal/draw"
+	"tombolo/internal/key"
 	"tombolo/internal/plan"
 	"tombolo/internal/spec"
 )
@@ -57,29 +58,29 @@ column and a way out. The exit code is 1 if there is a mistake; warnings alone l
 			if a.json {
 				return a.checkJSON(args[0])
 			}
-			n, _, err := a.parse(args[0], true)
+			f, err := a.parse(args[0], true)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.out, "%s: network %s, %s, %s: no mistakes\n", args[0], n.Name,
-				count(len(n.Sites), "site"), count(links(n), "link"))
+			_, err = fmt.Fprintf(a.out, "%s: network %s, %s, %s: no mistakes\n", args[0], f.Name,
+				count(len(f.Sites), "site"), count(links(f.Network), "link"))
 			return err
 		},
 	}
 }
 
 func (a *app) checkJSON(path string) error {
-	n, ds, err := a.read(path)
+	f, err := a.read(path)
 	if err != nil {
 		return err
 	}
-	if ds == nil {
-		ds = spec.Diagnostics{}
+	if f.diagnostics == nil {
+		f.diagnostics = spec.Diagnostics{} // [], not null
 	}
-	if err := a.writeJSON(map[string]any{"ok": n != nil, "diagnostics": ds}); err != nil {
+	if err := a.writeJSON(map[string]any{"ok": f.Network != nil, "diagnostics": f.diagnostics}); err != nil {
 		return err
 	}
-	if n == nil {
+	if f.Network == nil {
 		return exitCode(exitError)
 	}
 	return nil
@@ -108,17 +109,17 @@ from nothing; or, with --json, as the versioned state that all of tombolo works 
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: a.completeFileAndSite,
 		RunE: func(_ *cobra.Command, args []string) error {
-			n, _, err := a.parse(args[0], false)
+			f, err := a.parse(args[0], false)
 			if err != nil {
 				return err
 			}
-			o, _, err := a.options(n, keys, args[0])
+			known, err := knownKeys(f.Network, key.Store{Dir: keyDir(keys, args[0])})
 			if err != nil {
 				return err
 			}
-			r, err := compile.Router(n, args[1], o)
+			r, err := compile.Router(f.Network, args[1], compile.Options{Keys: known})
 			if err != nil {
-				return unknownSite(n, args[1])
+				return unknownSite(f.Network, args[1])
 			}
 			if a.json {
 				_, err = a.out.Write(r.Encode())
@@ -167,11 +168,11 @@ Markdown.`,
 			if !ok {
 				return fmt.Errorf("format %q: it is svg, dot or mermaid", format)
 			}
-			n, _, err := a.parse(args[0], false)
+			f, err := a.parse(args[0], false)
 			if err != nil {
 				return err
 			}
-			_, err = a.out.Write(drawing(n))
+			_, err = a.out.Write(drawing(f.Network))
 			return err
 		},
 	}

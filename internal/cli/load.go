@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tombolo/internal/compile"
 	"tombolo/internal/key"
 	"tombolo/internal/spec"
 )
@@ -19,39 +18,45 @@ import (
 // much smaller, with a better message.
 const maxFile = 32 << 20
 
-// parse reads a network file ("-" is standard input) and shows what there is to say about
-// it. Notes are shown only where the file is the subject.
-func (a *app) parse(path string, notes bool) (*spec.Network, spec.Diagnostics, error) {
-	n, ds, err := a.read(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	shown := ds
-	if !notes {
-		shown = slices.DeleteFunc(slices.Clone(ds), func(d spec.Diagnostic) bool { return d.Severity == spec.Note })
-	}
-	if err := shown.Write(a.err); err != nil {
-		return nil, nil, err
-	}
-	if n == nil {
-		return nil, ds, exitCode(exitError)
-	}
-	return n, ds, nil
+// file is a network file that was read.
+type file struct {
+	*spec.Network                  // nil: it has a mistake
+	diagnostics   spec.Diagnostics // of every severity
+	text          []byte
 }
 
-func (a *app) read(path string) (*spec.Network, spec.Diagnostics, error) {
-	var source []byte
-	var err error
+// parse reads a network file ("-" is standard input) and shows what there is to say about
+// it. Notes are shown only where the file is the subject. A file with a mistake is an
+// error.
+func (a *app) parse(path string, notes bool) (file, error) {
+	f, err := a.read(path)
+	if err != nil {
+		return f, err
+	}
+	shown := f.diagnostics
+	if !notes {
+		shown = slices.DeleteFunc(slices.Clone(shown), func(d spec.Diagnostic) bool { return d.Severity == spec.Note })
+	}
+	if err := shown.Write(a.err); err != nil {
+		return f, err
+	}
+	if f.Network == nil {
+		return f, exitCode(exitError)
+	}
+	return f, nil
+}
+
+func (a *app) read(path string) (f file, err error) {
 	if path == "-" {
-		source, err = io.ReadAll(io.LimitReader(a.in, maxFile))
+		f.text, err = io.ReadAll(io.LimitReader(a.in, maxFile))
 	} else {
-		source, err = readFile(path)
+		f.text, err = readFile(path)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("read network file: %w", err)
+		return f, fmt.Errorf("read network file: %w", err)
 	}
-	n, ds := spec.Parse(path, source)
-	return n, ds, nil
+	f.Network, f.diagnostics = spec.Parse(path, f.text)
+	return f, nil
 }
 
 func readFile(path string) ([]byte, error) {
@@ -104,12 +109,12 @@ func (a *app) completeSite(_ *cobra.Command, args []string, _ string) ([]string,
 	if len(args) == 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	n, _, err := a.read(args[0])
-	if err != nil || n == nil {
+	f, err := a.read(args[0])
+	if err != nil || f.Network == nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var names []string
-	for _, s := range n.Sites {
+	for _, s := range f.Sites {
 		names = append(names, s.Name)
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
@@ -121,11 +126,4 @@ func completeFile(_ *cobra.Command, args []string, _ string) ([]string, cobra.Sh
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
-}
-
-// options are the compile options for a file, with what its key folder knows.
-func (a *app) options(n *spec.Network, keys string, file string) (compile.Options, key.Store, error) {
-	store := key.Store{Dir: keyDir(keys, file)}
-	known, err := knownKeys(n, store)
-	return compile.Options{Keys: known}, store, err
 }

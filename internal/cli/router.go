@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ import (
 type target struct {
 	file, site, keys string
 	partial          bool
+	lab              bool // plain sites too, whose stock WireGuard the lab stands in for
 }
 
 func (t *target) flags(a *app, c *cobra.Command) {
@@ -35,38 +37,38 @@ func (t *target) flags(a *app, c *cobra.Command) {
 }
 
 // load reads the network file and finds the site.
-func (a *app) load(t *target) (*spec.Network, spec.Diagnostics, error) {
-	n, ds, err := a.parse(t.file, false)
+func (a *app) load(t *target) (file, error) {
+	n, err := a.parse(t.file, false)
 	if err != nil {
-		return nil, nil, err
+		return n, err
 	}
 	if t.site == "" {
 		host, _ := os.Hostname()
 		if _, ok := n.Site(host); !ok {
-			return nil, nil, hinted{errors.New("which site is this router?"), "say --site NAME; " + siteNames(n)}
+			return n, hinted{errors.New("which site is this router?"), "say --site NAME; " + siteNames(n.Network)}
 		}
 		t.site = host
 	}
 	i, ok := n.Site(t.site)
 	if !ok {
-		return nil, nil, unknownSite(n, t.site)
+		return n, unknownSite(n.Network, t.site)
 	}
-	if n.Sites[i].Kind == spec.Plain {
-		return nil, nil, fmt.Errorf("site %q is plain: it runs nothing of ours", t.site)
+	if n.Sites[i].Kind == spec.Plain && !t.lab {
+		return n, fmt.Errorf("site %q is plain: it runs nothing of ours", t.site)
 	}
-	return n, ds, nil
+	return n, nil
 }
 
 // want returns what the router must hold, its endpoints resolved. Without a private key of
 // its own it makes one only if mayMake.
-func (a *app) want(ctx context.Context, n *spec.Network, t *target, mayMake bool) (state.Router, key.Store, error) {
+func (a *app) want(ctx context.Context, n file, t *target, mayMake bool) (state.Router, key.Store, error) {
 	store := key.Store{Dir: keyDir(t.keys, t.file)}
 	if mayMake {
-		if err := a.ownKey(n, t.site, store); err != nil {
+		if err := a.ownKey(n.Network, t.site, store); err != nil {
 			return state.Router{}, store, err
 		}
 	}
-	known, err := knownKeys(n, store)
+	known, err := knownKeys(n.Network, store)
 	if err != nil {
 		return state.Router{}, store, err
 	}
@@ -77,11 +79,11 @@ func (a *app) want(ctx context.Context, n *spec.Network, t *target, mayMake bool
 			mtu[u.Device] = m
 		}
 	}
-	r, err := compile.Router(n, t.site, compile.Options{Keys: known, UplinkMTU: mtu})
+	r, err := compile.Router(n.Network, t.site, compile.Options{Keys: known, UplinkMTU: mtu})
 	if err != nil {
 		return state.Router{}, store, err
 	}
-	if err := a.missing(n, r, store); err != nil {
+	if err := missing(n, known, r, store); err != nil {
 		return state.Router{}, store, err
 	}
 	r, unresolved := endpoint.Resolve(ctx, r, endpoint.System, endpoint.Routed)
@@ -108,13 +110,13 @@ func (a *app) ownKey(n *spec.Network, site string, store key.Store) error {
 }
 
 // missing reports the keys without which the router cannot be set up, all at once.
-func (a *app) missing(n *spec.Network, r state.Router, store key.Store) error {
-	var names []string
+func missing(n file, known map[string]key.Public, r state.Router, store key.Store) error {
+	keyless := false
 	var errs []error
 	for _, f := range r.Interfaces {
 		for _, p := range f.WireGuard.Peers {
 			if p.PublicKey.IsZero() {
-				names = append(names, p.Name)
+				keyless = true
 			}
 			if p.Preshared == "" {
 				continue
@@ -127,13 +129,18 @@ func (a *app) missing(n *spec.Network, r state.Router, store key.Store) error {
 			errs = append(errs, err)
 		}
 	}
-	if len(names) == 0 {
-		return errors.Join(errs...)
+	if keyless {
+		whole := *n.Network
+		whole.Sites = slices.Clone(n.Sites)
+		for i := range whole.Sites {
+			if k, ok := known[whole.Sites[i].Name]; ok {
+				whole.Sites[i].Key = k
+			}
+		}
+		i, _ := n.Site(r.Site)
+		errs = append(errs, whole.MissingKeys(i, n.text).Err())
 	}
-	if err := n.MissingKeys(names...).Write(a.err); err != nil {
-		return err
-	}
-	return exitCode(exitError)
+	return errors.Join(errs...)
 }
 
 // open opens the kernel of this machine for the router's objects.
@@ -182,7 +189,7 @@ func (a *app) planCommand() *cobra.Command {
 		ValidArgsFunction: completeFile,
 		RunE: func(c *cobra.Command, args []string) error {
 			t.file = args[0]
-			n, _, err := a.load(&t)
+			n, err := a.load(&t)
 			if err != nil {
 				return err
 			}

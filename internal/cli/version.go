@@ -17,9 +17,13 @@ func (a *app) versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version, and what this kernel lets tombolo use",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
+			features, err := kernel.Probe(c.Context())
+			if err != nil {
+				return err
+			}
 			wireguard := "embedded"
-			if kernel.Probe().WireGuard {
+			if features.WireGuard {
 				wireguard = "kernel"
 			}
 			if a.json {
@@ -27,7 +31,7 @@ func (a *app) versionCommand() *cobra.Command {
 					"version": version, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "wireguard": wireguard,
 				})
 			}
-			_, err := fmt.Fprintf(a.out, "tombolo %s (%s %s/%s), WireGuard: %s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, wireguard)
+			_, err = fmt.Fprintf(a.out, "tombolo %s (%s %s/%s), WireGuard: %s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, wireguard)
 			return err
 		},
 	}
