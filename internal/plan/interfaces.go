@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -28,10 +29,7 @@ func (l *link) kept() bool { return l.want != nil && !l.blocked && l.have != nil
 func (l *link) whole() state.Interface {
 	i := l.now
 	i.Addresses = sortedPrefixes(l.have.Addresses)
-	var peers []state.Peer
-	for _, p := range wireGuard(l.have).Peers {
-		peers = append(peers, quiet(p))
-	}
+	peers := slices.Collect(maps.Values(peersByID(wireGuard(l.have).Peers)))
 	slices.SortFunc(peers, func(a, b state.Peer) int { return comparePeerIDs(idOf(a), idOf(b)) })
 	return withPeers(i, peers)
 }
