@@ -187,15 +187,21 @@ func ordinal(i int) string {
 	return strconv.Itoa(i) + suffix
 }
 
-// otherwise says what happens when no exit works.
-func otherwise(e spec.Exit) string {
+// otherwise says what more the file says of an exit: whether it is for the routers
+// themselves too, and what happens when it does not work.
+func otherwise(e spec.Exit) []string {
+	var out []string
+	if e.Router {
+		out = append(out, "routers too")
+	}
 	switch e.Otherwise {
 	case "":
-		return ""
 	case "block":
-		return "otherwise blocked"
+		out = append(out, "otherwise blocked")
+	default:
+		out = append(out, "otherwise "+e.Otherwise)
 	}
-	return "otherwise " + e.Otherwise
+	return out
 }
 
 // published says what a published port leads to.

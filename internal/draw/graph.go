@@ -194,13 +194,13 @@ func (g *graph) layout() {
 	var edges []springEdge
 	for _, p := range pairs {
 		// Room for the many around a hub: their number gives its circle's length.
-		l := 1 + 0.11*math.Max(0, float64(max(degree[p[0]], degree[p[1]])-5))
+		l := 1 + float64(0.11*math.Max(0, float64(max(degree[p[0]], degree[p[1]])-5)))
 		edges = append(edges, springEdge{p[0], p[1], l + radius(p[0]) + radius(p[1])})
 	}
 	g.at = layoutSprings(len(g.boxes), edges)
 	sizes := make([]point, len(g.boxes))
 	for i := range g.at {
-		g.at[i] = point{g.at[i].x * unit.x, g.at[i].y * unit.y}
+		g.at[i] = point{float64(g.at[i].x * unit.x), float64(g.at[i].y * unit.y)}
 		sizes[i] = g.boxes[i].size
 	}
 	part(g.at, sizes, boxGap)

@@ -126,6 +126,9 @@ func allLinks(n *spec.Network) [][2]int { return newAdjacency(n).edges() }
 // describe says in words what the picture shows.
 func describe(n *spec.Network, st structure) string {
 	out := []string{subtitle(n) + "."}
+	if n.Overlay6.IsValid() {
+		out = append(out, "IPv6 overlay "+n.Overlay6.String()+".")
+	}
 	for i := range n.Sites {
 		s := &n.Sites[i]
 		text := s.Name + " " + s.Address.String() + ", " + reach(n, s)

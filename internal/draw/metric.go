@@ -65,11 +65,21 @@ func advance(r rune, s style) float64 {
 	return wide
 }
 
-// shorten cuts text to at most n characters, the last of them an ellipsis.
+// shorten cuts text to at most n characters, the last of them an ellipsis. A wide character
+// counts as two.
 func shorten(text string, n int) string {
-	r := []rune(text)
-	if len(r) <= n {
+	used, fits := 0, 0
+	for i, r := range text {
+		if used < n {
+			fits = i // a cut here leaves room for the ellipsis
+		}
+		used++
+		if r >= 0x1100 && unicode.In(r, unicode.Han, unicode.Hangul, unicode.Hiragana, unicode.Katakana) {
+			used++
+		}
+	}
+	if used <= n {
 		return text
 	}
-	return string(r[:n-1]) + "…"
+	return text[:fits] + "…"
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"time"
 
 	"tombolo/internal/spec"
@@ -47,86 +48,40 @@ func dhcp(device string) spec.Uplink {
 	return spec.Uplink{Device: device, DHCP: true, MTU: 1500, Weight: 1, Masquerade: true}
 }
 
-func static(device, address, gateway string) spec.Uplink {
-	return spec.Uplink{
-		Device: device, Addresses: []netip.Prefix{netip.MustParsePrefix(address)},
-		Gateways: []netip.Addr{netip.MustParseAddr(gateway)}, MTU: 1500, Weight: 1, Masquerade: true,
-	}
-}
+// exampleNames are the files of the project's examples, without their extension.
+var exampleNames = []string{"dorm", "home", "overlap", "relay", "two-uplinks"}
 
-func fullMesh(n *spec.Network, sites ...int) *spec.Network {
-	for i, a := range sites {
-		for _, b := range sites[i+1:] {
-			n.Links.Add(a, b)
-		}
+// example reads one of the project's examples.
+func example(name string) *spec.Network {
+	file := "../../examples/" + name + ".yaml"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		panic(err)
+	}
+	n, d := spec.Parse(file, text)
+	if n == nil {
+		panic(fmt.Sprint(file, ": ", d))
 	}
 	return n
 }
 
-// The five examples of the project.
-
-func homeNetwork() *spec.Network {
-	n := fullMesh(newNetwork("home", "10.0.32.0/24",
-		site("op1", "10.0.32.1", "op1.example.net", lan("br-lan", "192.168.35.0/24"), dhcp("eth0")),
-		site("op2", "10.0.32.2", "", lan("br-lan", "192.168.36.0/24"), dhcp("eth0")),
-		site("op3", "10.0.32.3", "203.0.113.3", lan("br-lan", "192.168.37.0/24"), static("eth0", "203.0.113.3/24", "203.0.113.1")),
-	), 0, 1, 2)
-	n.Clients = &spec.Clients{
-		Pool: netip.MustParsePrefix("10.0.31.0/24"), At: []string{"op1", "op2", "op3"},
-		Devices: []spec.Device{
-			{Name: "phone", Address: netip.MustParseAddr("10.0.31.10")},
-			{Name: "pi", Address: netip.MustParseAddr("10.0.31.11")},
-		},
-	}
-	n.Exits = []spec.Exit{{For: []string{"op2"}, Via: []string{"op1"}, Otherwise: "local"}}
-	return n
-}
-
-func dormNetwork() *spec.Network {
-	n := fullMesh(newNetwork("dorm", "10.0.31.0/24",
-		site("lab", "10.0.31.10", "lab.example.net", nil, dhcp("br-wan")),
-		site("dorm", "10.0.31.2", "", lan("br-lan", "192.168.36.0/24"), dhcp("eth0")),
-	), 0, 1)
-	n.Sites[1].Kind = spec.OpenWrt
-	n.Segments = []spec.Segment{{Name: "campus", Kind: "gretap", Attach: []spec.Attachment{
-		{Site: "lab", Bridge: "br-wan"}, {Site: "dorm", DelegateTo: "br-lan"},
-	}}}
-	return n
-}
-
-func overlapNetwork() *spec.Network {
-	return fullMesh(newNetwork("twins", "10.0.60.0/24",
-		site("north", "10.0.60.1", "north.example.net", lan("br-lan", "192.168.1.0/24", "10.61.1.0/24"), dhcp("eth0")),
-		site("south", "10.0.60.2", "", lan("br-lan", "192.168.1.0/24", "10.61.2.0/24"), dhcp("eth0")),
-	), 0, 1)
-}
-
-func relayNetwork() *spec.Network {
-	n := newNetwork("relay", "10.0.40.0/24",
-		site("lab-a", "10.0.40.1", "", nil, static("eth0", "10.8.1.2/24", "10.8.1.1")),
-		site("relay-b", "10.0.40.2", "10.8.2.2", nil, static("eth0", "10.8.2.2/24", "10.8.2.1")),
-		site("exit-c", "10.0.40.3", "198.51.100.3", nil, static("eth0", "198.51.100.3/24", "198.51.100.1")),
+// hostile returns a network whose names are made to break out of their quotes.
+func hostile() *spec.Network {
+	n := newNetwork("\"]; --> <b>&amp;\\", "10.0.0.0/24",
+		site("</text><script>", "10.0.0.1", "a\"b&c.example.net", lan("br\\lan\"", "10.1.0.0/24"), dhcp("eth0\n")),
+		site("end", "10.0.0.2", "", lan("`x`", "10.2.0.0/24"), dhcp("%%{init}%%")),
+		site("style:x#34;\x00\x1b\xff|{}", "10.0.0.3", "]]>", nil, dhcp("\\N")),
+		site("这是一个非常长的名字的路由器这是一个非常长的名字的路由器", "10.0.0.4", "", nil),
 	)
-	n.Links.Add(0, 1)
-	n.Links.Add(1, 2)
-	n.Exits = []spec.Exit{{For: []string{"lab-a", "relay-b"}, Via: []string{"exit-c"}, Otherwise: "block", Router: true}}
-	return n
-}
-
-func officeNetwork() *spec.Network {
-	eth1 := static("eth1", "211.200.0.2/30", "211.200.0.1")
-	eth1.Weight, eth1.Checks = 3, []netip.Addr{netip.MustParseAddr("1.1.1.1")}
-	eth2 := static("eth2", "58.56.0.2/30", "58.56.0.1")
-	eth2.Checks = []netip.Addr{netip.MustParseAddr("9.9.9.9")}
-	n := fullMesh(newNetwork("office", "10.0.50.0/24",
-		site("office", "10.0.50.1", "211.200.0.2", lan("br-lan", "192.168.50.0/24"), eth1, eth2),
-		site("branch", "10.0.50.2", "", lan("br-lan", "192.168.51.0/24"), dhcp("eth0")),
-	), 0, 1)
-	n.Sites[0].Endpoints = append(n.Sites[0].Endpoints, spec.Endpoint{Host: "58.56.0.2", Base: 51820})
-	n.Publish = []spec.Publish{{
-		At: "office", Port: spec.PortRange{First: 8443, Last: 8443}, Protocol: "tcp",
-		To: netip.MustParseAddrPort("192.168.51.10:443"),
-	}}
+	for i := 1; i < 4; i++ {
+		n.Links.Add(0, i)
+	}
+	n.Clients = &spec.Clients{
+		Pool: netip.MustParsePrefix("10.3.0.0/24"), At: []string{"end", "not a site"},
+		Devices: []spec.Device{{Name: "\"phone\"", Address: netip.MustParseAddr("10.3.0.1")}},
+	}
+	n.Exits = []spec.Exit{{For: []string{"end", "clients", "10.1.0.0/24"}, Via: []string{"</text><script>", "not a site"}, Otherwise: "block"}}
+	n.Segments = []spec.Segment{{Name: "a -- b \"]", Kind: "vxlan", Attach: []spec.Attachment{{Site: "end"}, {Site: "</text><script>"}}}}
 	return n
 }
 
@@ -267,9 +222,10 @@ func busy(n *spec.Network) *spec.Network {
 // pictures are the networks that the tests draw, by the name of the picture.
 func pictures() map[string]*spec.Network {
 	out := map[string]*spec.Network{
-		"home": homeNetwork(), "dorm": dormNetwork(), "overlap": overlapNetwork(),
-		"relay": relayNetwork(), "two-uplinks": officeNetwork(),
-		"one": many("one", 1), "none": many("none", 0), "unlinked9": many("unlinked", 9),
+		"hostile": hostile(), "one": many("one", 1), "none": many("none", 0), "unlinked9": many("unlinked", 9),
+	}
+	for _, name := range exampleNames {
+		out[name] = example(name)
 	}
 	for _, count := range []int{2, 3, 4, 5, 6, 7, 8, 9, 12, 20, 30, 45, 60} {
 		out[fmt.Sprintf("mesh%d", count)] = meshOf(count)

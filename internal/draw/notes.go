@@ -23,10 +23,7 @@ func sections(n *spec.Network, links []string) []section {
 	var exits, ports, segments []string
 	for _, e := range n.Exits {
 		text := strings.Join(e.For, ", ") + " → " + strings.Join(e.Via, ", then ")
-		if o := otherwise(e); o != "" {
-			text += "; " + o
-		}
-		exits = append(exits, text)
+		exits = append(exits, strings.Join(append([]string{text}, otherwise(e)...), "; "))
 	}
 	for _, p := range n.Publish {
 		ports = append(ports, p.At+": "+published(p))

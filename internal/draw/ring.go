@@ -92,6 +92,9 @@ func (r *ring) newRow(i int) ringRow {
 			}
 			c.measure()
 		}
+		if r.st.shape == cycleShape { // room for the links between neighbours
+			return ringRow{card: &c, h: c.h + 2.5*ringGap}
+		}
 		return ringRow{card: &c, h: c.h + ringGap}
 	}
 	var facts []string
@@ -175,6 +178,9 @@ func (r *ring) drawSide(side int) {
 				left -= cardW
 			}
 			r.clip[i] = row.card.draw(r.n, r.s, point{left, at.y - row.card.h/2}, cardW, 0)
+			if r.st.shape == cycleShape {
+				r.place[i] = r.clip[i].centre()
+			}
 			continue
 		}
 		r.clip[i] = rect{at.x - 5, at.y - 5, 10, 10}
@@ -213,8 +219,8 @@ func meshNotes(m mesh) block {
 	return b
 }
 
-// rosette draws, very light, the chords over about two fifths of the ring: a hint of each
-// with each.
+// rosette draws, very light, all links of a small mesh, and of a large one those over about
+// two fifths of the ring: a hint of each with each.
 func (r *ring) rosette() {
 	around := slices.Clone(r.sides[1])
 	left := slices.Clone(r.sides[0])
@@ -229,11 +235,15 @@ func (r *ring) rosette() {
 			top += h
 		}
 	}
+	colour := pale
+	if len(around) <= ringCards { // these are all of its links
+		colour = light
+	}
 	for k, i := range around {
 		for step := 1; step < len(around); step++ {
 			o := around[(k+step)%len(around)]
 			if (i < o && len(around) <= ringCards || step == len(around)*2/5) && r.n.CanLink(i, o) {
-				r.s.path(back, moveTo(y[i]).lineTo(y[o]), paint{stroke: pale, width: 1})
+				r.s.path(back, moveTo(y[i]).lineTo(y[o]), paint{stroke: colour, width: 1})
 			}
 		}
 	}

@@ -145,7 +145,7 @@ func (r *row) measure() {
 		if len(ups) > 1 {
 			need = math.Max(need, r.span(ups)+4*padX+laneStep*float64(2+len(r.lanes)))
 		} else if len(ups) == 1 {
-			need = math.Max(need, math.Min(2*(8+ups[0].width()), 230))
+			need = math.Max(need, math.Min(2*(8+ups[0].width()), 250))
 		}
 		r.cards, r.lans, r.ups = append(r.cards, c), append(r.lans, l), append(r.ups, ups)
 		r.w, r.h = math.Max(r.w, need), math.Max(r.h, c.h)

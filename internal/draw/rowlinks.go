@@ -295,7 +295,7 @@ func trafficTitle(n *spec.Network, t traffic) string {
 	switch t.kind {
 	case exitKind:
 		e := n.Exits[t.index]
-		return strings.TrimSpace(exitLabel(e, t.choice) + "\n" + otherwise(e))
+		return strings.Join(append([]string{exitLabel(e, t.choice)}, otherwise(e)...), "\n")
 	case publishKind:
 		return published(n.Publish[t.index])
 	}

@@ -2,6 +2,7 @@ package draw
 
 import (
 	"math"
+	"strings"
 
 	"tombolo/internal/spec"
 )
@@ -16,8 +17,8 @@ func newSiteRow(n *spec.Network, i int, facts []string) siteRow {
 	if s.Kind != spec.Linux {
 		row[3] = append(row[3], span{string(s.Kind) + " ", noteStyle})
 	}
-	for _, f := range facts {
-		row[3] = append(row[3], span{f + " ", noteStyle})
+	if len(facts) > 0 {
+		row[3] = append(row[3], span{strings.Join(facts, " · ") + " ", noteStyle})
 	}
 	for _, m := range marks(n, i) {
 		row[3] = append(row[3], span{m.word + " ", noteStyle.in(m.colour)})

@@ -45,8 +45,10 @@ func (r *row) internetLabels(site int) block {
 			for _, text := range wrap(exitLead(e, t.choice), e.For, 24, ",") {
 				out = append(out, say(shorten(text, 30), s))
 			}
-			if text := otherwise(e); text != "" && t.choice == len(e.Via)-1 {
-				out = append(out, say(text, s))
+			if t.choice == len(e.Via)-1 {
+				for _, text := range otherwise(e) {
+					out = append(out, say(text, s))
+				}
 			}
 		case publishKind:
 			p := r.n.Publish[t.index]
@@ -54,7 +56,7 @@ func (r *row) internetLabels(site int) block {
 			out = append(out, say(from+" →", s), say(to, s))
 		}
 	}
-	return out
+	return cut(out, 10)
 }
 
 // span is the distance from a site's first uplink to its last.

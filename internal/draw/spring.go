@@ -198,7 +198,7 @@ func part(at []point, size []point, gap point) {
 			}
 		}
 		for i := range at { // too dense to push apart: spread everything
-			at[i] = point{at[i].x * 1.15, at[i].y * 1.15}
+			at[i] = point{float64(at[i].x * 1.15), float64(at[i].y * 1.15)}
 		}
 	}
 }

@@ -23,6 +23,7 @@ const (
 	wash   = "#f4f6f9" // fill of bands
 	blue   = "#2563c4" // tunnels
 	pale   = "#dbe7f8" // many tunnels as one
+	light  = "#b7cdf0" // links that are drawn, but not one by one
 	orange = "#c2570c" // traffic to and from the Internet that goes a way of its own
 	green  = "#15803d" // clients
 	violet = "#7c3aed" // layer 2

@@ -16,10 +16,10 @@ func (g *graph) untangle(sizes []point) {
 		return
 	}
 	best, least := slices.Clone(g.at), g.hits()
-	for round := 0; round < 90 && least > 0; round++ {
-		if round%30 == 29 { // it is too dense
+	for round := 0; round < 200 && least > 0; round++ {
+		if round%15 == 14 { // it is too dense
 			for k := range g.at {
-				g.at[k] = point{g.at[k].x * 1.08, g.at[k].y * 1.08}
+				g.at[k] = point{float64(g.at[k].x * 1.06), float64(g.at[k].y * 1.06)}
 			}
 		}
 		for _, e := range slices.Concat(g.edges, g.tied) {
@@ -59,8 +59,8 @@ func (g *graph) nudge(a, b, k int) {
 	}
 	push := math.Copysign((need-math.Abs(off))*0.35, off)
 	g.at[k] = point{pk.x + float64(nx*push), pk.y + float64(ny*push)}
-	g.at[a] = point{pa.x - float64(nx*push)*0.3, pa.y - float64(ny*push)*0.3}
-	g.at[b] = point{pb.x - float64(nx*push)*0.3, pb.y - float64(ny*push)*0.3}
+	g.at[a] = point{pa.x - float64(nx*push*0.3), pa.y - float64(ny*push*0.3)}
+	g.at[b] = point{pb.x - float64(nx*push*0.3), pb.y - float64(ny*push*0.3)}
 }
 
 // hits counts how often a line passes through a box.
