@@ -178,6 +178,9 @@ func (a *app) labExecCommand(name *string) *cobra.Command {
 				return err
 			}
 			argv := args[1:]
+			if len(argv) > 0 && argv[0] == "--" {
+				argv = argv[1:]
+			}
 			if len(argv) == 0 {
 				argv = []string{shell()}
 			}
