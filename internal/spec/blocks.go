@@ -10,6 +10,7 @@ import (
 type block struct {
 	prefix netip.Prefix
 	Pos
+	lan    Pos    // of the LAN's prefix, where Pos may be that of its `as:`
 	site   int    // whose it is; fabric for the network's own
 	what   string // "overlay", "LAN"
 	device string

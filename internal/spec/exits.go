@@ -138,9 +138,8 @@ func (b *builder) staticExits() {
 					continue
 				}
 				if h.peer != peer {
-					s := &b.n.Sites[site]
 					b.err(b.f.exits.v[i].v.via.Pos, codeStaticExit, "keep one exit for the site, or give it `routing: babel`",
-						"site %q has static routing, so its Internet traffic can go to one neighbour; by line %d that is %q, by this %q", s.Name, h.Line, b.n.Sites[h.peer].Name, b.n.Sites[peer].Name)
+						"site %q has static routing, so its Internet traffic can go to one neighbour; here it would go to %q and (line %d) to %q", b.n.Sites[site].Name, b.n.Sites[peer].Name, h.Line, b.n.Sites[h.peer].Name)
 					return
 				}
 			}

@@ -22,7 +22,7 @@ var fileRecord = record[fileDecl]{
 			into(prefix(ipv4), func(f *fileDecl) *at[netip.Prefix] { return &f.overlay })},
 		{entry{key: "overlay6", concept: "address", also: []string{"overlay-6", "overlayv6", "ula"}, example: "fd5e:1f0c:8a34::/48",
 			doc: "The same for IPv6: a unique local prefix (RFC 4193) of length 48. A router has the same host bits in both. Left out, it is derived from `network:` and `overlay:`; `tombolo init` writes a random one."},
-			into(prefix(ipv6), func(f *fileDecl) *at[netip.Prefix] { return &f.overlay6 })},
+			into(prefix(ula), func(f *fileDecl) *at[netip.Prefix] { return &f.overlay6 })},
 		{entry{key: "routing", concept: "routing", example: "static",
 			doc: "How the routers learn their routes: `babel` (the default), an interface for each link and a routing daemon that follows what happens; or `static`, one interface `wg_s2s` whose AllowedIPs and routes are computed from this file. A site can differ."},
 			into(routing, func(f *fileDecl) *at[Routing] { return &f.routing })},

@@ -1,6 +1,10 @@
 package spec
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	yaml "go.yaml.in/yaml/v4"
@@ -27,7 +31,11 @@ var links = func() shape[[]linkDecl] {
 			return []linkDecl{l}, ok
 		}
 		if allSites(n) {
-			d.err(posOf(n), codeWrongType, "a group is a list in the list: `links: [[a, b]]`", "`links:` is a list of names here, not of links")
+			var names []string
+			for _, c := range n.Content {
+				names = append(names, clip(c.Value))
+			}
+			d.err(posOf(n), codeWrongType, fmt.Sprintf("a group is a list in the list: `links: [[%s]]`", few(names, 4)), "`links:` is a list of names here, not of links")
 			return nil, false
 		}
 		var out []linkDecl
@@ -74,7 +82,7 @@ func readLink(d *decoder, n *yaml.Node, names shape[[]at[string]]) (linkDecl, bo
 		l.sites = sites
 		return l, ok
 	case n.Kind != yaml.MappingNode:
-		d.err(posOf(n), codeWrongType, "", "a link is %s, not %s", what, kindOf(n))
+		d.err(posOf(n), codeNoValue, "delete it, or write "+what, "an item of `links:` is empty")
 		return l, false
 	}
 	return readLinkMapping(d, n, l)
@@ -101,6 +109,16 @@ func readLinkMapping(d *decoder, n *yaml.Node, l linkDecl) (linkDecl, bool) {
 		ok := chainRecord.read(d, n, &c)
 		l.sites = c.chain.v
 		return l, ok && c.chain.ok
+	case between == nil:
+		d.doubt = true
+		hint := "for example `{star: op1}`, `{chain: [op1, op2]}` or `{between: [op1, op2], mtu: 1380}`"
+		for _, k := range slices.Sorted(maps.Keys(has)) {
+			if near := nearest(strings.ToLower(k), []string{"star", "chain", "between"}); near != "" {
+				hint = fmt.Sprintf("did you mean `%s:`?", near)
+			}
+		}
+		d.err(posOf(n), codeMissingKey, hint, "a mapping in `links:` has `star:`, `chain:` or `between:`, and this has none of them")
+		return l, false
 	}
 	l.form = betweenForm
 	ok := betweenRecord.read(d, n, &l.options)

@@ -29,7 +29,10 @@ var sites = func() shape[[]named[siteDecl]] {
 		case n.Kind == yaml.ScalarNode:
 			d.scope.key, d.scope.field, d.scope.example = d.scope.name, d.scope.name, "op1.example.net"
 			e, ok := endpoint.read(d, n)
-			s.endpoint = at[[]at[hostPort]]{posOf(n), []at[hostPort]{{posOf(n), e, true, ok}}, true, ok}
+			s.endpoint = at[[]at[hostPort]]{posOf(n), []at[hostPort]{{posOf(n), e, true, ok, !ok}}, true, ok, !ok}
+		case n.Kind == yaml.SequenceNode:
+			d.scope.field, d.scope.example = d.scope.name, "{endpoint: op1.example.net}"
+			d.wrongKind(n, "an endpoint, or a mapping with the site's keys")
 		default:
 			s, _ = full.read(d, n)
 		}
@@ -63,7 +66,7 @@ var siteRecord = record[siteDecl]{
 		{entry{key: "port", concept: "link", reach: true, also: []string{"listen-port", "listenport", "base", "base-port"}, example: "52000",
 			doc: "The router's base UDP port; `port:` of the settings otherwise. A link listens on the base and the number of the other end's address in the overlay; the base itself is for clients."},
 			into(port, func(s *siteDecl) *at[int] { return &s.port })},
-		{entry{key: "key", concept: "site", also: []string{"public-key", "publickey", "public_key", "pubkey"}, example: "0qPqCrnPwjkBzBJ0ELIUvHBC9uLGbxPBE3JzlwwRSl0=",
+		{entry{key: "key", concept: "site", also: []string{"public-key", "publickey", "public_key", "pubkey"}, example: "0qPqCrnPwjkBzBJ0ELIUvHBC9uLGbxPBE3JzlwwRSl0=", hint: keyIsPrinted,
 			doc: "The router's WireGuard public key, which `tombolo apply` prints there. The others need it before they can make their links to it. Private keys never stand in this file."},
 			into(publicKey, func(s *siteDecl) *at[key.Public] { return &s.key })},
 		{entry{key: "lan", concept: "lan", also: []string{"lans", "local", "subnets", "networks"}, example: "{br-lan: 192.168.35.0/24}",
@@ -90,7 +93,7 @@ var lan = func() shape[[]at[lanDecl]] {
 			return m.read(d, n)
 		}
 		v, ok := p.read(d, n)
-		return lanDecl{prefix: at[netip.Prefix]{posOf(n), v, true, ok}}, ok
+		return lanDecl{prefix: at[netip.Prefix]{posOf(n), v, true, ok, !ok}}, ok
 	}}
 	return oneOrMore(one, "a prefix or a list of them")
 }()
@@ -120,7 +123,7 @@ var uplink = func() shape[uplinkDecl] {
 	s.schema = schema{"anyOf": []any{schema{"const": "dhcp"}, full.schema}}
 	s.read = func(d *decoder, n *yaml.Node) (uplinkDecl, bool) {
 		if n.Kind == yaml.ScalarNode && n.Value == "dhcp" {
-			return uplinkDecl{dhcp: at[bool]{posOf(n), true, true, true}}, true
+			return uplinkDecl{dhcp: at[bool]{posOf(n), true, true, true, false}}, true
 		}
 		if n.Kind != yaml.MappingNode {
 			d.wrongKind(n, "`dhcp`, or a mapping with `address:` and `gateway:`")

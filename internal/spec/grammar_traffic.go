@@ -11,7 +11,7 @@ import (
 )
 
 var clientsRecord = record[clientsDecl]{
-	noun:    "clients",
+	noun:    "the clients",
 	title:   "Clients",
 	context: "clients:\n  …",
 	doc:     "A client has one address for life and may enter at any of the sites in `at:`.",
@@ -48,7 +48,7 @@ var deviceRecord = record[deviceDecl]{
 		{entry{key: "address", concept: "client", also: []string{"ip", "addr"}, example: "10.0.31.10",
 			doc: "Its address in the pool. Left out, it is a hash of its name."},
 			into(address(ipv4), func(c *deviceDecl) *at[netip.Addr] { return &c.address })},
-		{entry{key: "key", concept: "client", also: []string{"public-key", "publickey", "public_key", "pubkey"}, example: "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
+		{entry{key: "key", concept: "client", also: []string{"public-key", "publickey", "public_key", "pubkey"}, example: "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", hint: "the app on the device shows it",
 			doc: "Its public key."},
 			into(publicKey, func(c *deviceDecl) *at[key.Public] { return &c.key })},
 		{entry{key: "full", concept: "client", also: []string{"all", "full-tunnel"}, example: "true",

@@ -19,6 +19,7 @@ func (b *builder) readLANs(s *Site, decl *siteDecl) {
 			mapped := Mapped{Pos: m.v.prefix.Pos, Prefix: m.v.prefix.v}
 			if m.v.as.ok && b.checkMapping(m.v.prefix.v, m.v.as) {
 				mapped.As = m.v.as.v
+				b.mappings[mapped.Pos] = m.v.as.Pos
 			}
 			lan.Prefixes = append(lan.Prefixes, mapped)
 		}
@@ -74,12 +75,12 @@ func (b *builder) lans() {
 		mapped := false
 		for _, l := range b.n.Sites[i].LANs {
 			for _, m := range l.Prefixes {
-				x := block{prefix: m.Prefix, Pos: m.Pos, site: i, what: "LAN", device: l.Device, inside: m.As.IsValid()}
+				x := block{prefix: m.Prefix, Pos: m.Pos, lan: m.Pos, site: i, what: "LAN", device: l.Device, inside: m.As.IsValid()}
 				own = append(own, x)
 				if x.inside {
 					mapped = true
 					inside = append(inside, x)
-					x.prefix, x.mapped, x.inside = m.As, true, false
+					x.prefix, x.Pos, x.mapped, x.inside = m.As, b.mappings[m.Pos], true, false
 				}
 				outside = append(outside, x)
 			}
@@ -153,13 +154,13 @@ func inLine(p Pos) string {
 func (b *builder) hidden(in, out *block) {
 	site := b.n.Sites[in.site].Name
 	switch {
-	case out.site == in.site && out.Pos == in.Pos:
-		b.err(in.Pos, codeMapping, "take a prefix for `as:` that nobody has", "prefix %v is mapped to %v, which overlaps it", in.prefix, out.prefix)
+	case out.site == in.site && out.lan == in.lan:
+		b.err(out.Pos, codeMapping, "take a prefix for `as:` that nobody has", "prefix %v is mapped to %v, which overlaps it", in.prefix, out.prefix)
 	case out.site == fabric:
 		b.err(in.Pos, codeOverlapFabric, fmt.Sprintf("`as:` changes what others see, not what %q has: give the %s another prefix", site, out.what), "prefix %v overlaps the %s %v%s", in.prefix, out.what, out.prefix, inLine(out.Pos))
 	case out.site == in.site:
 		if out.mapped {
-			b.err(in.Pos, codeOverlap, "take another prefix for that `as:`", "prefix %v overlaps %v, which another LAN of site %q is mapped to%s", in.prefix, out.prefix, site, inLine(out.Pos))
+			b.err(out.Pos, codeOverlap, "take another prefix for `as:`, which nobody has", "mapped prefix %v overlaps %v, which site %q has too%s", out.prefix, in.prefix, site, inLine(in.Pos))
 		}
 	case out.mapped:
 		b.err(out.Pos, codeOverlap, "take another prefix for `as:`, which nobody has", "mapped prefix %v overlaps the LAN that site %q has%s, so %q could not reach it", out.prefix, site, inLine(in.Pos), site)

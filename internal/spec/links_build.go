@@ -273,7 +273,7 @@ func (b *builder) meetingDevice(site int, d named[string]) bool {
 			continue
 		}
 		if u.DHCP {
-			b.err(d.at.Pos, codeNoTunnel, "describe it as `{address: …, gateway: …}`", "the address of uplink %q of %q is leased, so %q could not know where to send", d.v, s.Name, "the other end")
+			b.err(d.at.Pos, codeNoTunnel, "describe it as `{address: …, gateway: …}`", "the address of uplink %q of %q is leased, so the other end could not know where to send", d.v, s.Name)
 			return false
 		}
 		return len(u.Addresses) > 0

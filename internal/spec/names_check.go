@@ -20,13 +20,13 @@ var reserved = map[string]string{
 // name is at home wherever it is used: as a part of interface names, in the DNS, in files
 // and in other programs' configurations.
 func (r *report) checkName(p Pos, noun, name string) bool {
-	hint := ""
-	if clean := CleanName(name); clean != "" && clean != name {
+	hint := "for example `op1`"
+	if clean := CleanName(name); clean != "" {
 		hint = fmt.Sprintf("for example `%s`", clean)
 	}
 	switch {
 	case name == "":
-		r.err(p, codeBadName, "", "the name of a %s is empty", noun)
+		r.err(p, codeBadName, hint, "the name of a %s is empty", noun)
 	case len(name) > maxName:
 		r.err(p, codeBadName, hint, "the name of this %s has %d characters; the longest have %d", noun, len(name), maxName)
 	case reserved[name] != "" && noun != "network":
@@ -87,7 +87,7 @@ func (b *builder) identities() {
 	keys := map[[32]byte]string{}
 	seen := func(p Pos, k [32]byte, who string) {
 		if other, dup := keys[k]; dup {
-			b.err(p, codeDuplicateKeyValue, "each router makes its own key; two with one key drive each other's tunnels away", "this is the key of %s too", other)
+			b.err(p, codeDuplicateKeyValue, "each makes its own key; two with one key drive each other's tunnels away", "this is the key of %s too", other)
 			return
 		}
 		keys[k] = fmt.Sprintf("%s (line %d)", who, p.Line)
@@ -105,7 +105,7 @@ func (b *builder) identities() {
 			case dup && other == i:
 				b.warn(e.Pos, codeDuplicateEnd, "delete one of them", "endpoint %s stands twice", e.Host)
 			case dup:
-				b.err(e.Pos, codeDuplicateEnd, fmt.Sprintf("behind one address, forward other ports to each router and say which: `endpoint: \"%s:%d\"`", bracketed(e.Host), min(e.Base+1000, 60000)),
+				b.err(e.Pos, codeDuplicateEnd, fmt.Sprintf("behind one address, forward other ports to each router and say which: `endpoint: \"%s:%d\"`", bracketed(end.host), min(e.Base+1000, 60000)),
 					"endpoint %s, base port %d, is also that of site %q (line %d)", e.Host, e.Base, b.n.Sites[other].Name, b.n.Sites[other].Pos.Line)
 			default:
 				ends[end] = i
@@ -140,7 +140,7 @@ func (b *builder) interfaces() {
 			continue
 		}
 		owner[name] = i
-		if name != "wg-"+s.Name && !b.f.sites.v[i].v.doubt {
+		if name != "wg-"+s.Name && !b.f.sites.v[i].v.doubt && b.hasLinkTo(i) {
 			short = append(short, i)
 		}
 	}
@@ -154,6 +154,16 @@ func (b *builder) interfaces() {
 		b.note(s.Pos, codeShortened, "", "interfaces to site %q are called %s: a name of theirs has at most %d characters", s.Name, InterfaceName(s.Name), maxInterface)
 	}
 	b.deviceNames(owner)
+}
+
+// hasLinkTo reports whether a router has an interface that is named after the site.
+func (b *builder) hasLinkTo(site int) bool {
+	for i := range b.n.Sites {
+		if b.n.Links.Has(i, site) && b.n.Sites[i].Routing == Babel {
+			return true
+		}
+	}
+	return false
 }
 
 // deviceNames reports a device of a router that is called as one of ours would be.

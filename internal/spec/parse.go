@@ -36,7 +36,7 @@ func parse(r *report) *Network {
 		r.err(f.sites.v[maxSites].Pos, codeLarge, "", "a network has at most %d sites, and this has %d", maxSites, len(f.sites.v))
 		return nil
 	}
-	b := &builder{report: r, f: &f, doubt: d.doubt, n: &Network{File: r.src.file}, index: make(map[string]int, len(f.sites.v))}
+	b := &builder{report: r, f: &f, doubt: d.doubt, n: &Network{File: r.src.file}, mappings: map[Pos]Pos{}, index: make(map[string]int, len(f.sites.v))}
 	b.build()
 	return b.n
 }
@@ -60,6 +60,8 @@ type builder struct {
 	doubt     bool   // which sites reach which is open
 	addressed []bool // sites whose address is known
 	overlayOK bool
+
+	mappings map[Pos]Pos // where `as:` stands, by where the prefix does
 
 	pairs  map[[2]int]Pos // links that the file names one by one
 	tuned  map[[2]int]Pos // links with options
@@ -87,7 +89,9 @@ func (b *builder) build() {
 	b.exits()
 	b.publish()
 	b.segments()
-	b.remarks()
+	if b.wrong == 0 {
+		b.remarks()
+	}
 }
 
 // site returns the index of the site that a place in the file names, or reports that
@@ -140,7 +144,7 @@ func (b *builder) sites() {
 		s.Routing = decl.v.routing.or(b.n.Routing)
 		if s.Kind == Plain {
 			if decl.v.routing.ok && decl.v.routing.v == Babel {
-				b.err(decl.v.routing.Pos, codePlain, "delete this line: a plain site is `static`", "site %q is plain, so it cannot run babel", s.Name)
+				b.err(decl.v.routing.Pos, codePlain, "delete `routing:`; a plain site is `static`", "site %q is plain, so it cannot run babel", s.Name)
 			}
 			s.Routing = Static
 		}

@@ -114,7 +114,7 @@ func (b *builder) reachability() {
 		}
 	}
 	if left > 0 {
-		b.err(firstLeft, codeUnreachable, "", "%s %q cannot be reached either", plural(left, "site", "sites, the first of them"), b.n.Sites[b.siteAt(firstLeft)].Name)
+		b.err(firstLeft, codeUnreachable, "give sites an `endpoint:`, or link them to one that has one", "%s cannot be reached either; the first is %q", plural(left, "one more site", "more sites"), b.n.Sites[b.siteAt(firstLeft)].Name)
 	}
 	for _, l := range b.asked {
 		if b.reach.part[l.a] == b.reach.part[l.b] && !b.reach.linked(l.a, l.b) {

@@ -120,7 +120,7 @@ func number(what string, least, most int) shape[int] {
 // word32 is the shape of a 32-bit number, which may be hexadecimal.
 func word32(what string, least, most uint32) shape[uint32] {
 	s := schema{"anyOf": []any{schema{"type": "integer", "minimum": least, "maximum": most}, schema{"type": "string", "pattern": "^0x[0-9a-fA-F]+$"}}}
-	return scalar(what, s, func(text string) (uint32, *mistake) {
+	return scalar("a number", s, func(text string) (uint32, *mistake) {
 		digits, base := text, 10
 		if hex, ok := strings.CutPrefix(strings.ToLower(text), "0x"); ok {
 			digits, base = hex, 16
@@ -143,6 +143,7 @@ var (
 	anyFamily = family{"", "/24"}
 	ipv4      = family{"IPv4 ", "/24"}
 	ipv6      = family{"IPv6 ", "/64"}
+	ula       = family{"IPv6 ", "/48"} // RFC 4193 §3.1
 )
 
 func (f family) has(a netip.Addr) bool {
@@ -154,7 +155,11 @@ func (f family) has(a netip.Addr) bool {
 func (f family) mismatch(a netip.Addr, text, kind string) *mistake {
 	switch {
 	case a.Is4In6():
-		return &mistake{message: fmt.Sprintf("%s is an IPv4 %s written as IPv6", clip(text), kind), hint: fmt.Sprintf("write %v", a.Unmap())}
+		write := a.Unmap().String()
+		if p, err := netip.ParsePrefix(text); err == nil && p.Bits() >= 96 {
+			write += fmt.Sprintf("/%d", p.Bits()-96)
+		}
+		return &mistake{message: fmt.Sprintf("%s is an IPv4 %s written as IPv6", clip(text), kind), hint: "write " + write}
 	case a.Zone() != "":
 		return &mistake{message: fmt.Sprintf("%s has a zone, which means something on one machine only", clip(text))}
 	case !f.has(a):
@@ -162,7 +167,7 @@ func (f family) mismatch(a netip.Addr, text, kind string) *mistake {
 		if a.Is4() {
 			is = "IPv4"
 		}
-		return &mistake{code: codeFamily, message: fmt.Sprintf("this takes an %s%s, and %s is %s", f.name, kind, clip(text), is)}
+		return &mistake{code: codeFamily, message: fmt.Sprintf("this takes %s, and %s is %s", article(f.name+kind), clip(text), is)}
 	}
 	return nil
 }
@@ -224,7 +229,7 @@ func parsePrefix(text string, f family) (netip.Prefix, *mistake) {
 	if err == nil {
 		return p, f.mismatch(p.Addr(), text, "prefix")
 	}
-	before, length, ok := strings.Cut(text, "/")
+	before, _, ok := strings.Cut(text, "/")
 	a, err := netip.ParseAddr(before)
 	switch {
 	case err != nil:
@@ -238,7 +243,7 @@ func parsePrefix(text string, f family) (netip.Prefix, *mistake) {
 	case a.Zone() != "":
 		return netip.Prefix{}, f.mismatch(a, text, "prefix")
 	}
-	return netip.Prefix{}, &mistake{message: fmt.Sprintf("/%s is no length of a prefix; with %v it goes from 0 to %d", clip(length), a, a.BitLen())}
+	return netip.Prefix{}, &mistake{message: fmt.Sprintf("%q is no prefix: the length of one of %s goes from 0 to %d", clip(text), familyName(a.Is4()), a.BitLen())}
 }
 
 // ends returns the first and the last address of a prefix.
@@ -283,14 +288,17 @@ func parsePortRange(text string) (PortRange, *mistake) {
 	return PortRange{int(a), int(b)}, nil
 }
 
+// keyIsPrinted says where a site's public key comes from. An example would be copied.
+const keyIsPrinted = "leave it out until the router has one, which `tombolo key` prints there"
+
 // publicKey is the shape of a WireGuard public key. What it says never repeats the text.
 var publicKey = scalar("a public key", schema{"type": "string", "pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}, func(text string) (key.Public, *mistake) {
 	k, err := key.ParsePublic(text)
 	switch {
 	case err != nil:
-		return k, &mistake{code: codeBadKey, hint: "it is what `tombolo key` prints on the site's router", message: err.Error()}
+		return k, &mistake{code: codeBadKey, message: err.Error()}
 	case k.IsZero():
-		return k, &mistake{code: codeBadKey, hint: "leave `key:` out until the router has one; `tombolo key` prints it there", message: "a key of zeros is nobody's"}
+		return k, &mistake{code: codeBadKey, message: "a key of zeros is nobody's"}
 	}
 	return k, nil
 })

@@ -49,7 +49,11 @@ func (b *builder) checkMark(s Settings) {
 		place = decl.mask.Pos
 	}
 	if s.Mark&^s.Mask != 0 {
-		b.err(place, codeSettings, fmt.Sprintf("a mark within it is %#x", s.Mask), "mark %#x has bits outside the mask %#x", s.Mark, s.Mask)
+		within := s.Mark & s.Mask
+		if within == 0 {
+			within = s.Mask
+		}
+		b.err(place, codeSettings, fmt.Sprintf("a mark within it is %#x", within), "mark %#x has bits outside the mask %#x", s.Mark, s.Mask)
 	}
 	if !decl.mask.ok {
 		return

@@ -20,6 +20,7 @@ type at[V any] struct {
 	v     V
 	given bool // the key stands in the file
 	ok    bool // and its value can be used
+	doubt bool // there are mistakes in it
 }
 
 // or returns the value, or what it is when the file does not give one.
@@ -71,6 +72,7 @@ type entry struct {
 
 	also     []string // words that people try for it
 	with     []string // keys that its example needs beside it
+	hint     string   // for a value that is none, where the example would mislead
 	required bool
 	reach    bool // a mistake here leaves open which sites reach which
 
@@ -107,10 +109,15 @@ type binding[T any] struct {
 
 // into binds a key whose values have a shape to a place.
 func into[T, V any](s shape[V], place func(*T) *at[V]) binding[T] {
-	return binding[T]{s.described, func(d *decoder, t *T, _, value *yaml.Node) {
+	return binding[T]{s.described, func(d *decoder, t *T, key, value *yaml.Node) {
 		slot := place(t)
 		slot.Pos, slot.given = posOf(value), true
+		if value.Line != key.Line {
+			slot.Pos = posOf(key) // what is below its key begins with it
+		}
+		before := d.wrong
 		slot.v, slot.ok = s.read(d, value)
+		slot.doubt = d.wrong > before
 	}}
 }
 
@@ -143,11 +150,15 @@ func (r *record[T]) read(d *decoder, n *yaml.Node, t *T) bool {
 	}
 	outer := d.scope
 	defer func() { d.scope = outer }()
-	owner := r.noun
+	owner, place := r.noun, posOf(n)
+	if outer.Line > 0 && outer.Line < n.Line && !outer.item {
+		place = outer.Pos
+	}
 	if outer.name != "" {
 		owner = fmt.Sprintf("%s %q", r.noun, clip(outer.name))
 	}
 	lines := make([]int, len(r.fields)) // where each field was seen
+	meant := map[string]bool{}          // keys that unknown ones were probably meant to be
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		f := r.find(k)
@@ -155,12 +166,12 @@ func (r *record[T]) read(d *decoder, n *yaml.Node, t *T) bool {
 		case k.Kind != yaml.ScalarNode:
 			d.err(posOf(k), codeKeyKind, "", "a key is a name, not %s", kindOf(k))
 		case f < 0:
-			d.unknownKey(k, r.section(), owner)
+			meant[d.unknownKey(k, r.section(), owner)] = true
 		case lines[f] > 0:
 			d.duplicateKey(k, lines[f])
 		default:
 			lines[f] = k.Line
-			d.scope = scope{key: k.Value, field: r.fields[f].key, example: r.fields[f].example}
+			d.scope = scope{Pos: posOf(k), key: k.Value, field: r.fields[f].key, example: r.fields[f].example, hint: r.fields[f].hint}
 			if isNull(v) {
 				v.Line, v.Column = k.Line, k.Column // an empty value has no place of its own
 			}
@@ -173,7 +184,9 @@ func (r *record[T]) read(d *decoder, n *yaml.Node, t *T) bool {
 	for i, f := range r.fields {
 		if f.required && lines[i] == 0 {
 			complete = false
-			d.err(posOf(n), codeMissingKey, fmt.Sprintf("for example `%s: %s`", f.key, oneLine(f.example)), "%s lacks `%s:`", article(owner), f.key)
+			if !meant[f.key] {
+				d.err(place, codeMissingKey, fmt.Sprintf("for example `%s: %s`", f.key, oneLine(f.example)), "`%s:` is missing in %s", f.key, article(owner))
+			}
 		}
 	}
 	return complete
@@ -201,7 +214,11 @@ func list[V any](item shape[V], what string, least int) shape[[]at[V]] {
 			return nil, false
 		}
 		if len(n.Content) < least {
-			d.err(posOf(n), codeTooFew, d.exampleHint(), "`%s:` takes %s, and this has %d", d.scope.key, what, len(n.Content))
+			has := "an empty list"
+			if len(n.Content) > 0 {
+				has = fmt.Sprintf("%d", len(n.Content))
+			}
+			d.err(posOf(n), codeTooFew, d.exampleHint(), "`%s:` takes %s, not %s", clip(d.scope.key), what, has)
 			return nil, false
 		}
 		return readItems(d, item, n.Content)
@@ -227,10 +244,14 @@ func oneOrMore[V any](item shape[V], what string) shape[[]at[V]] {
 // that could not.
 func readItems[V any](d *decoder, item shape[V], nodes []*yaml.Node) ([]at[V], bool) {
 	out, all := make([]at[V], 0, len(nodes)), true
+	outer := d.scope
+	defer func() { d.scope = outer }()
+	d.scope.item = true
 	for _, n := range nodes {
+		before := d.wrong
 		v, ok := item.read(d, n)
 		if ok {
-			out = append(out, at[V]{posOf(n), v, true, true})
+			out = append(out, at[V]{posOf(n), v, true, true, d.wrong > before})
 		}
 		all = all && ok
 	}
@@ -261,12 +282,13 @@ func mapOf[V any](noun, what string, item shape[V]) shape[[]named[V]] {
 				continue
 			}
 			seen[k.Value] = k.Line
-			d.scope = scope{key: k.Value, name: k.Value, field: outer.field, example: outer.example}
+			d.scope = scope{Pos: posOf(k), key: k.Value, name: k.Value, field: outer.field, example: outer.example, hint: outer.hint}
 			if isNull(v) {
 				v.Line, v.Column = k.Line, k.Column
 			}
+			before := d.wrong
 			x, ok := item.read(d, v)
-			out = append(out, named[V]{posOf(k), k.Value, at[V]{posOf(v), x, true, ok}})
+			out = append(out, named[V]{posOf(k), k.Value, at[V]{posOf(v), x, true, ok, d.wrong > before}})
 		}
 		return out, true
 	}
@@ -284,8 +306,11 @@ type decoder struct {
 
 // scope is where in the document a decoder is.
 type scope struct {
+	Pos                   // of the key
+	item           bool   // it is an item of the key's list that is read
 	key            string // the key whose value is read, as the file has it
 	field, example string // and as the grammar has it
+	hint           string // instead of the example
 	name           string // of the thing that the mapping describes, if it has one
 }
 
@@ -314,8 +339,8 @@ func (d *decoder) wrongKind(n *yaml.Node, what string) {
 
 // exampleHint shows the key that is being read as it is meant.
 func (d *decoder) exampleHint() string {
-	if d.scope.example == "" {
-		return ""
+	if d.scope.hint != "" || d.scope.example == "" {
+		return d.scope.hint
 	}
 	return fmt.Sprintf("for example `%s: %s`", d.scope.field, oneLine(d.scope.example))
 }
@@ -332,15 +357,13 @@ func (d *decoder) duplicateKey(k *yaml.Node, line int) {
 	d.err(posOf(k), codeDuplicateKey, "delete one of them", "`%s:` is already in line %d", clip(k.Value), line)
 }
 
+// article puts "a" or "an" before a noun that is not that of one thing already.
 func article(noun string) string {
-	if strings.HasPrefix(noun, "the ") {
+	switch {
+	case strings.HasPrefix(noun, "the "), strings.Contains(noun, "\""):
 		return noun
-	}
-	if strings.ContainsRune("aeiou", rune(noun[0])) {
+	case strings.ContainsRune("aeiouI", rune(noun[0])): // I of IPv4
 		return "an " + noun
-	}
-	if strings.Contains(noun, "\"") {
-		return noun
 	}
 	return "a " + noun
 }

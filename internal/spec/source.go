@@ -84,7 +84,14 @@ func (s *source) excerpt(p Pos) (text string, cut int) {
 	line := blot([]rune(s.line(p.Line)))
 	if len(line) > maxExcerpt {
 		cut = max(0, min(p.Column-maxExcerpt/2, len(line)-maxExcerpt))
+		more := cut+maxExcerpt < len(line)
 		line = line[cut : cut+maxExcerpt]
+		if cut > 0 {
+			line[0] = '…'
+		}
+		if more {
+			line[maxExcerpt-1] = '…'
+		}
 	}
 	return strings.TrimRightFunc(string(line), unicode.IsSpace), cut
 }

@@ -1,11 +1,11 @@
 package spec_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"fmt"
 
 	"tombolo/internal/spec"
 )

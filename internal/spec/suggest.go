@@ -8,19 +8,19 @@ import (
 	yaml "go.yaml.in/yaml/v4"
 )
 
-// unknownKey reports a key that the record has not, with the one that was probably meant.
-func (d *decoder) unknownKey(k *yaml.Node, s *section, owner string) {
+// unknownKey reports a key that the record has not, and returns the one that was probably
+// meant.
+func (d *decoder) unknownKey(k *yaml.Node, s *section, owner string) string {
 	d.doubt = true
 	word := strings.ToLower(k.Value)
-	code, hint := codeUnknownKey, ""
-	switch {
-	case secretWord(word):
-		code = codeSecret
-		hint = "private and preshared keys lie in files on the routers, never in the network file; `key:` of a site is its public key, `psk: true` of a link asks for a preshared one"
-	default:
-		hint = s.suggestion(word, d.grammar)
+	meant, hint := s.suggestion(word, d.grammar)
+	code := codeUnknownKey
+	if secretWord(word) {
+		code, meant = codeSecret, ""
+		hint = "private and preshared keys lie in files on the routers, never in this one: `key:` of a site is its public key, `psk: true` of a link asks for a preshared one; make new ones if anybody else has seen this file"
 	}
 	d.err(posOf(k), code, hint, "unknown key `%s:` in %s", clip(k.Value), article(owner))
+	return meant
 }
 
 func secretWord(word string) bool {
@@ -30,16 +30,16 @@ func secretWord(word string) bool {
 
 // suggestion returns a hint for a key that is not in s: the one that looks or means the
 // same, else where else in the grammar the key has its place, else all keys of s.
-func (s *section) suggestion(word string, grammar *section) string {
+func (s *section) suggestion(word string, grammar *section) (meant, hint string) {
 	var keys []string
 	for _, e := range s.entries {
 		if slices.Contains(e.also, word) {
-			return fmt.Sprintf("it is called `%s:` here", e.key)
+			return e.key, fmt.Sprintf("it is called `%s:` here", e.key)
 		}
 		keys = append(keys, e.key)
 	}
 	if near := nearest(word, keys); near != "" {
-		return fmt.Sprintf("did you mean `%s:`?", near)
+		return near, fmt.Sprintf("did you mean `%s:`?", near)
 	}
 	var homes []string
 	grammar.walk(func(in *section) {
@@ -50,9 +50,9 @@ func (s *section) suggestion(word string, grammar *section) string {
 		}
 	})
 	if len(homes) > 0 {
-		return fmt.Sprintf("`%s:` is a key of %s; %s has %s", word, either(homes), article(s.noun), listKeys(keys))
+		return "", fmt.Sprintf("`%s:` is a key of %s; those of %s are %s", word, either(homes), article(s.noun), listKeys(keys))
 	}
-	return fmt.Sprintf("%s has %s", article(s.noun), listKeys(keys))
+	return "", fmt.Sprintf("the keys of %s are %s", article(s.noun), listKeys(keys))
 }
 
 // walk visits s and every section below it, each once.

@@ -130,11 +130,14 @@ func checkBytes(r *report) bool {
 // file would say less than it means, and tags would say what the language says already.
 func checkNodes(r *report, root *yaml.Node) bool {
 	before := r.wrong
+	seen := map[string]bool{} // aliases, each of which is reported once
 	var walk func(n *yaml.Node)
 	walk = func(n *yaml.Node) {
 		p := posOf(n)
 		switch {
+		case n.Kind == yaml.AliasNode && seen[n.Value]:
 		case n.Kind == yaml.AliasNode:
+			seen[n.Value] = true
 			r.err(p, codeAlias, "write out what it stands for", "`*%s` is an alias, which a network file cannot have", clip(n.Value))
 		case n.Anchor != "":
 			r.err(p, codeAlias, "delete it", "`&%s` is an anchor, which a network file cannot have", clip(n.Anchor))
@@ -156,6 +159,10 @@ func checkNodes(r *report, root *yaml.Node) bool {
 // reportSyntax says what is wrong with the YAML in the words of somebody who wrote it; the
 // reader's own words are about its tokens.
 func reportSyntax(r *report, err error) {
+	if strings.HasPrefix(strings.TrimSpace(r.src.text), "[Interface]") {
+		r.err(Pos{1, 1}, codeWrongType, "`tombolo init` writes a file to begin with", "this is a WireGuard configuration, not a network file")
+		return
+	}
 	var load *yaml.LoadError
 	if !errors.As(err, &load) {
 		r.err(Pos{1, 1}, codeSyntax, "", "not YAML: %v", err)
@@ -171,7 +178,7 @@ func reportSyntax(r *report, err error) {
 		return
 	}
 	if strings.Contains(load.Message, deepMessage) || errors.Is(load, errDepth) {
-		r.err(at, codeDeep, "the language has no place for this", deepMessage)
+		r.err(at, codeDeep, "", "%s: more than %d levels", deepMessage, maxDepth)
 		return
 	}
 	if p, ok := unquotedIPv6(r.src, began, at); ok {
@@ -185,12 +192,12 @@ func reportSyntax(r *report, err error) {
 		if w.fromStart && began.Line > 0 {
 			at, began = began, at
 		}
-		message := strings.NewReplacer("LINE", fmt.Sprint(began.Line), "CHAR", string(r.src.char(at)), "WORD", r.src.word(at)).Replace(w.say)
+		fill := strings.NewReplacer("LINE", fmt.Sprint(began.Line), "CHAR", string(r.src.char(at)), "WORD", r.src.word(at))
 		code := codeSyntax
 		if strings.Contains(w.say, "alias") {
 			code = codeAlias
 		}
-		r.err(at, code, w.hint, "%s", message)
+		r.err(at, code, fill.Replace(w.hint), "%s", fill.Replace(w.say))
 		return
 	}
 	r.err(at, codeSyntax, "", "not YAML: %s", load.Message)
@@ -205,12 +212,12 @@ var syntaxWords = []struct {
 	fromStart bool // the place to look at is where the thing began
 }{
 	{is: "mapping values are not allowed", say: "a second `: ` in one line", hint: "begin a new line, or put a text that holds a colon in quotes"},
-	{is: "did not find expected ',' or ']'", say: "a `,` or the `]` of the list of line LINE is missing before this"},
-	{is: "did not find expected ',' or '}'", say: "a `,` or the `}` of the mapping of line LINE is missing before this"},
+	{is: "did not find expected ',' or ']'", say: "a `,` is missing before this, or the `]` of the list that begins in line LINE"},
+	{is: "did not find expected ',' or '}'", say: "a `,` is missing before this, or the `}` of the mapping that begins in line LINE"},
 	{is: "did not find expected key", say: "this line is indented like none of those that it follows", hint: "the keys of one mapping stand exactly below each other (this one began in line LINE)"},
 	{is: "did not find expected '-' indicator", say: "this line does not go on with the list of line LINE", hint: "the `-` of one list stand exactly below each other"},
 	{is: "could not find expected ':'", say: "`WORD` has no `:` after it", fromStart: true},
-	{is: "found unexpected end of stream", in: "quoted", say: "this quote is never closed", fromStart: true},
+	{is: "found unexpected end of stream", in: "quoted", say: "this quote is never closed", hint: "end the text with the same quote", fromStart: true},
 	{is: "found unknown escape character", say: "a backslash with an unknown letter after it", hint: "in 'single quotes' a backslash is only itself"},
 	{is: "did not find expected node content", say: "a value is missing here"},
 	{is: "did not find expected <document start>", say: "this follows the end of the file's mapping", hint: "is there one bracket too many before it?"},

@@ -37,12 +37,13 @@ func (b *builder) checkDoors(c *Clients, f clientsDecl) {
 		s := &b.n.Sites[b.index[name]]
 		if s.Kind == Plain {
 			b.err(f.at.Pos, codePlain, "let them enter at a site that runs tombolo", "clients enter at %q, which is plain and runs nothing of ours", name)
+			return
 		}
 		if s.Dialable(s.BasePort) {
 			return
 		}
 	}
-	b.warn(f.at.Pos, codeClients, "clients come in on the base port of a site with an `endpoint:`", "from outside no client can enter: %s", plural(len(c.At), "the site has no open endpoint", "sites, and none has an open endpoint"))
+	b.warn(f.at.Pos, codeClients, "clients come in on the base port of a site with an `endpoint:`", "no client can enter from outside: no site in `at:` lets in its base port")
 }
 
 func (b *builder) devices(c *Clients, f clientsDecl) {
@@ -229,6 +230,8 @@ func (b *builder) attachment(site int, a named[attachDecl]) Attachment {
 	switch {
 	case a.v.bridge.given && a.v.dhcpv6.given:
 		b.err(a.at.Pos, codeSegment, "delete one of them", "site %q has both `bridge:` and `dhcpv6:`", s.Name)
+	case a.doubt:
+		// it may be said in what could not be read
 	case !a.v.bridge.given && !a.v.dhcpv6.given:
 		b.err(a.at.Pos, codeSegment, "`{bridge: br-lan}` makes it a port of a bridge, `{dhcpv6: {delegate-to: br-lan}}` asks for a prefix over it", "site %q does not say how it takes part", s.Name)
 	case s.Kind == Plain:
