@@ -3,7 +3,9 @@ package state
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 )
 
 // Encode returns the JSON form, indented, with a newline at its end. Key files do not
@@ -25,6 +27,9 @@ func Decode(b []byte) (Router, error) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
 		return Router{}, fmt.Errorf("read router state: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Router{}, errors.New("read router state: there is more after its end")
 	}
 	if r.Version != Version {
 		return Router{}, fmt.Errorf("read router state: it is version %d and this program knows version %d", r.Version, Version)
