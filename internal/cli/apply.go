@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tombolo/internal/kernel"
+	"tombolo/internal/key"
 	"tombolo/internal/plan"
 	"tombolo/internal/spec"
 	"tombolo/internal/state"
@@ -68,7 +67,7 @@ func unbuilt(ds spec.Diagnostics, partial bool) error {
 
 // apply carries a file out on this router. Its standard output is the plan.
 func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duration) error {
-	unlock, err := a.lock()
+	unlock, err := a.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -102,6 +101,9 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 		}
 	}
 	if err := a.carryOut(ctx, k, p, want); err != nil {
+		if confirm > 0 && len(p.Ops) > 0 {
+			err = errors.Join(err, fmt.Errorf("what may be left is put back in %s", confirm))
+		}
 		return err
 	}
 	if err := a.follow(want, store); err != nil {
@@ -144,7 +146,7 @@ func (a *app) downCommand() *cobra.Command {
 nftables table. Kernel settings go back to what they were before. Key files stay.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			unlock, err := a.lock()
+			unlock, err := a.lock(c.Context())
 			if err != nil {
 				return err
 			}
@@ -157,7 +159,10 @@ nftables table. Kernel settings go back to what they were before. Key files stay
 }
 
 func (a *app) down(ctx context.Context, keys string) error {
-	wanted, store := a.wanted()
+	wanted, store, err := a.wanted()
+	if err != nil {
+		wanted, store = state.Router{Owner: state.DefaultOwner()}, key.Store{Dir: keyDir("", "network.yaml")}
+	}
 	if keys != "" {
 		store.Dir = keys
 	}
@@ -189,8 +194,5 @@ func (a *app) down(ctx context.Context, keys string) error {
 	if err := k.ForgetOriginals(); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(a.runDir, wantedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("forget what was applied: %w", err)
-	}
-	return nil
+	return a.forgetWanted()
 }

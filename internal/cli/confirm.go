@@ -19,7 +19,7 @@ import (
 )
 
 // A change that waits for its confirmation is one file in the run folder: what the router
-// held before. Whoever takes the file away, by renaming it, decides: `confirm`, or the
+// held before, and what had been applied to it. Whoever takes the file away, by renaming it, decides: `confirm`, or the
 // timer. So the two cannot both win.
 const (
 	beforeFile    = "before.json"
@@ -31,6 +31,12 @@ const (
 type remembered struct {
 	Keys   string          `json:"keys"`
 	Router json.RawMessage `json:"router"`
+}
+
+// before is what there was before a change.
+type before struct {
+	Held    remembered  `json:"held"`
+	Applied *remembered `json:"applied,omitempty"` // nil: nothing
 }
 
 func (a *app) confirmCommand() *cobra.Command {
@@ -62,10 +68,18 @@ func (a *app) cancelRevert() bool {
 // startRevert writes down what the router holds and starts the timer, before anything is
 // changed.
 func (a *app) startRevert(have state.Router, store key.Store, after time.Duration) error {
-	if err := a.remember(beforeFile, have, store); err != nil {
+	held, err := newRemembered(have, store)
+	if err != nil {
 		return err
 	}
-	err := a.detach("revert", "--after", after.String())
+	b := before{Held: held}
+	if m, err := readRunFile[remembered](a, wantedFile); err == nil {
+		b.Applied = &m
+	}
+	if err := a.writeRunFile(beforeFile, b); err != nil {
+		return err
+	}
+	err = a.detach("revert", "--after", after.String())
 	if err != nil {
 		a.cancelRevert()
 		return fmt.Errorf("start the timer that would put everything back: %w", err)
@@ -90,8 +104,8 @@ func (a *app) revertCommand() *cobra.Command {
 
 // revert waits and then, if nobody confirmed, puts back what was before.
 func (a *app) revert(ctx context.Context, after time.Duration) error {
-	before := filepath.Join(a.runDir, beforeFile)
-	was, err := os.Stat(before)
+	path := filepath.Join(a.runDir, beforeFile)
+	was, err := os.Stat(path)
 	if err != nil {
 		return errors.New("nothing waits for a confirmation")
 	}
@@ -101,23 +115,40 @@ func (a *app) revert(ctx context.Context, after time.Duration) error {
 	case <-time.After(after):
 	}
 	// Confirmed, and perhaps another change waits already: that one has its own timer.
-	if is, err := os.Stat(before); err != nil || !os.SameFile(was, is) {
+	if is, err := os.Stat(path); err != nil || !os.SameFile(was, is) {
 		return nil
 	}
 	reverting := filepath.Join(a.runDir, revertingFile)
-	if os.Rename(before, reverting) != nil {
+	if os.Rename(path, reverting) != nil {
 		return nil
 	}
-	unlock, err := a.waitLock(ctx)
+	unlock, err := a.lock(ctx)
+	for err != nil && ctx.Err() == nil {
+		unlock, err = a.lock(ctx) // whoever holds it: putting back is what was promised
+	}
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	r, store, err := a.recall(revertingFile)
+	b, err := readRunFile[before](a, revertingFile)
 	if err != nil {
 		return err
 	}
-	a.stopFollowing()
+	if err := a.putBack(ctx, b.Held); err != nil {
+		return err
+	}
+	if err := a.followAgain(b.Applied); err != nil {
+		return err
+	}
+	return os.Remove(reverting)
+}
+
+// putBack makes the router hold what it held.
+func (a *app) putBack(ctx context.Context, held remembered) error {
+	r, store, err := held.recall()
+	if err != nil {
+		return err
+	}
 	k, err := a.open(r, store)
 	if err != nil {
 		return err
@@ -127,25 +158,20 @@ func (a *app) revert(ctx context.Context, after time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := k.Apply(ctx, plan.Diff(have, r).Ops); err != nil {
-		return err
-	}
-	return os.Remove(reverting)
+	return k.Apply(ctx, plan.Diff(have, r).Ops)
 }
 
-// waitLock takes the lock, waiting for the command that holds it.
-func (a *app) waitLock(ctx context.Context) (func(), error) {
-	for {
-		unlock, err := a.lock()
-		if err == nil {
-			return unlock, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(100 * time.Millisecond):
-		}
+// followAgain goes back to the endpoints of what had been applied before, if anything.
+func (a *app) followAgain(applied *remembered) error {
+	if applied == nil {
+		a.stopFollowing()
+		return a.forgetWanted()
 	}
+	r, store, err := applied.recall()
+	if err != nil {
+		return err
+	}
+	return a.follow(r, store)
 }
 
 // detach starts this program with other arguments, in a session of its own and with no
@@ -166,13 +192,20 @@ func (a *app) detach(args ...string) error {
 	return c.Process.Release()
 }
 
-// remember writes a router's state into the run folder, in place at once.
-func (a *app) remember(name string, r state.Router, store key.Store) error {
+// newRemembered makes a router's state ready to be written down.
+func newRemembered(r state.Router, store key.Store) (remembered, error) {
 	keys, err := filepath.Abs(store.Dir)
-	if err != nil {
-		return err
-	}
-	b, err := json.Marshal(remembered{keys, r.Encode()})
+	return remembered{keys, r.Encode()}, err
+}
+
+func (m remembered) recall() (state.Router, key.Store, error) {
+	r, err := state.Decode(m.Router)
+	return r, key.Store{Dir: m.Keys}, err
+}
+
+// writeRunFile writes a value into the run folder, in place at once.
+func (a *app) writeRunFile(name string, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
@@ -183,25 +216,31 @@ func (a *app) remember(name string, r state.Router, store key.Store) error {
 	return os.Rename(path+".new", path)
 }
 
-// recall reads what remember wrote.
-func (a *app) recall(name string) (state.Router, key.Store, error) {
+// readRunFile reads what writeRunFile wrote.
+func readRunFile[T any](a *app, name string) (v T, err error) {
 	b, err := os.ReadFile(filepath.Join(a.runDir, name))
+	if err == nil {
+		err = json.Unmarshal(b, &v)
+	}
 	if err != nil {
-		return state.Router{}, key.Store{}, fmt.Errorf("recall the state of this router: %w", err)
+		return v, fmt.Errorf("recall the state of this router: %w", err)
 	}
-	var m remembered
-	if err := json.Unmarshal(b, &m); err != nil {
-		return state.Router{}, key.Store{}, fmt.Errorf("recall the state of this router: %w", err)
-	}
-	r, err := state.Decode(m.Router)
-	return r, key.Store{Dir: m.Keys}, err
+	return v, nil
 }
 
-// wanted returns what was last applied here, or an empty router with the default owner.
-func (a *app) wanted() (state.Router, key.Store) {
-	r, store, err := a.recall(wantedFile)
+// wanted returns what was last applied here. The error Is os.ErrNotExist if nothing was.
+func (a *app) wanted() (state.Router, key.Store, error) {
+	m, err := readRunFile[remembered](a, wantedFile)
 	if err != nil {
-		return state.Router{Version: state.Version, Owner: state.DefaultOwner()}, key.Store{Dir: keyDir("", "network.yaml")}
+		return state.Router{}, key.Store{}, err
 	}
-	return r, store
+	return m.recall()
+}
+
+// forgetWanted is for when nothing is applied any more.
+func (a *app) forgetWanted() error {
+	if err := os.Remove(filepath.Join(a.runDir, wantedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("forget what was applied: %w", err)
+	}
+	return nil
 }

@@ -27,7 +27,11 @@ const refreshFile = "refresh.pid"
 // follow writes down what was applied and sees to it that a process resolves the endpoint
 // names again, from time to time and when a peer does not answer.
 func (a *app) follow(want state.Router, store key.Store) error {
-	if err := a.remember(wantedFile, want, store); err != nil {
+	m, err := newRemembered(want, store)
+	if err != nil {
+		return err
+	}
+	if err := a.writeRunFile(wantedFile, m); err != nil {
 		return err
 	}
 	if !hasEndpoints(want) {
@@ -95,7 +99,7 @@ func (a *app) refresh(ctx context.Context, every time.Duration) error {
 }
 
 func (a *app) refreshOnce(ctx context.Context, w *endpoint.Watch, log *slog.Logger) error {
-	want, store, err := a.recall(wantedFile)
+	want, store, err := a.wanted()
 	if err != nil {
 		return err
 	}
@@ -103,7 +107,7 @@ func (a *app) refreshOnce(ctx context.Context, w *endpoint.Watch, log *slog.Logg
 	for _, err := range unresolved {
 		log.Warn("resolve", "error", err)
 	}
-	unlock, err := a.lock()
+	unlock, err := a.lock(ctx)
 	if err != nil {
 		return nil // somebody changes this router; next time
 	}

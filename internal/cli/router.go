@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -159,9 +160,12 @@ func (a *app) tunnels() *tunnel.Client {
 // selfExe is the running program, also after its file was replaced.
 const selfExe = "/proc/self/exe"
 
-// lock keeps two commands from changing one router at the same time. The caller calls the
-// function that it returns.
-func (a *app) lock() (func(), error) {
+// lockWait is how long a command waits for another one that changes the same router.
+const lockWait = 10 * time.Second
+
+// lock keeps two commands from changing one router at the same time; it waits for the
+// other one. The caller calls the function that it returns.
+func (a *app) lock(ctx context.Context) (func(), error) {
 	if err := os.MkdirAll(a.runDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make run folder: %w", err)
 	}
@@ -170,11 +174,16 @@ func (a *app) lock() (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock this router: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("another tombolo is changing this router (%s is locked)", path)
+	for end := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if ctx.Err() != nil || time.Now().After(end) {
+			_ = f.Close()
+			return nil, fmt.Errorf("another tombolo is changing this router (%s is locked)", path)
+		}
 	}
-	return func() { _ = f.Close() }, nil
 }
 
 func (a *app) planCommand() *cobra.Command {
