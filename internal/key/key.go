@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unique"
 )
 
 // Size is the length of every WireGuard key in bytes (Curve25519 point, scalar or
@@ -66,48 +67,49 @@ type Preshared struct{ secret }
 // NewPrivate makes a private key from 32 bytes of random, clamped as Curve25519 asks
 // (RFC 7748 §5). Pass crypto/rand.Reader.
 func NewPrivate(random io.Reader) (Private, error) {
-	var p Private
-	if _, err := io.ReadFull(random, p.b[:]); err != nil {
+	var b [Size]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
 		return Private{}, fmt.Errorf("make private key: %w", err)
 	}
-	p.b[0] &= 248
-	p.b[31] = p.b[31]&127 | 64
-	return p, nil
+	b[0] &= 248
+	b[31] = b[31]&127 | 64
+	return PrivateFrom(b), nil
 }
 
 // NewPreshared makes a preshared key from 32 bytes of random.
 func NewPreshared(random io.Reader) (Preshared, error) {
-	var p Preshared
-	if _, err := io.ReadFull(random, p.b[:]); err != nil {
+	var b [Size]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
 		return Preshared{}, fmt.Errorf("make preshared key: %w", err)
 	}
-	return p, nil
+	return PresharedFrom(b), nil
 }
 
 // ParsePrivate reads the base64 form that `wg genkey` prints.
 func ParsePrivate(text string) (Private, error) {
 	b, err := decode(text)
-	return Private{secret{b}}, err
+	return PrivateFrom(b), err
 }
 
 // ParsePreshared reads the base64 form that `wg genpsk` prints.
 func ParsePreshared(text string) (Preshared, error) {
 	b, err := decode(text)
-	return Preshared{secret{b}}, err
+	return PresharedFrom(b), err
 }
 
 // PrivateFrom wraps the bytes of a key that a kernel or a device reported.
-func PrivateFrom(b [Size]byte) Private { return Private{secret{b}} }
+func PrivateFrom(b [Size]byte) Private { return Private{newSecret(b)} }
 
 // PresharedFrom wraps the bytes of a key that a kernel or a device reported.
-func PresharedFrom(b [Size]byte) Preshared { return Preshared{secret{b}} }
+func PresharedFrom(b [Size]byte) Preshared { return Preshared{newSecret(b)} }
 
 // Public returns the public key that belongs to p; the zero key for a zero p.
 func (p Private) Public() Public {
 	if p.IsZero() {
 		return Public{}
 	}
-	k, err := ecdh.X25519().NewPrivateKey(p.b[:])
+	b := p.Reveal()
+	k, err := ecdh.X25519().NewPrivateKey(b[:])
 	if err != nil {
 		panic("key: X25519 refused 32 bytes: " + err.Error())
 	}
@@ -116,16 +118,39 @@ func (p Private) Public() Public {
 
 // secret is what Private and Preshared have in common: bytes that do not come out by
 // accident.
-type secret struct{ b [Size]byte }
+//
+// They stand behind two pointers, since fmt does not call Format everywhere: not for a
+// key in an unexported field of another type, nor for verbs that it finds wrong (%p, or
+// %w outside Errorf). There it prints what it sees, and follows at most one pointer. The
+// pointers are the same for the same bytes, so that equal keys are equal values. The zero
+// key has none.
+type secret struct {
+	h unique.Handle[unique.Handle[[Size]byte]]
+}
+
+func newSecret(b [Size]byte) secret {
+	if b == [Size]byte{} {
+		return secret{}
+	}
+	return secret{unique.Make(unique.Make(b))}
+}
 
 // IsZero reports whether there is no key.
 func (s secret) IsZero() bool { return s == secret{} }
 
 // Reveal returns the bytes of the key, for a kernel, a device or a key file.
-func (s secret) Reveal() [Size]byte { return s.b }
+func (s secret) Reveal() [Size]byte {
+	if s.IsZero() {
+		return [Size]byte{}
+	}
+	return s.h.Value().Value()
+}
 
 // RevealText returns the base64 form, for a key file.
-func (s secret) RevealText() string { return base64.StdEncoding.EncodeToString(s.b[:]) }
+func (s secret) RevealText() string {
+	b := s.Reveal()
+	return base64.StdEncoding.EncodeToString(b[:])
+}
 
 // Format implements fmt.Formatter: every verb prints a placeholder.
 func (secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, placeholder) }

@@ -65,7 +65,12 @@ func (s Store) Make(ref Ref, random io.Reader) (p Private, made bool, err error)
 	if p, err = NewPrivate(random); err != nil {
 		return Private{}, false, err
 	}
-	if err := s.write(string(ref)+".key", p.RevealText()); err != nil {
+	err = s.write(string(ref)+".key", p.RevealText())
+	if errors.Is(err, fs.ErrExist) {
+		p, err = s.Private(ref) // somebody else was quicker
+		return p, false, err
+	}
+	if err != nil {
 		return Private{}, false, err
 	}
 	return p, true, nil
@@ -80,7 +85,12 @@ func (s Store) MakePreshared(ref Ref, random io.Reader) (p Preshared, made bool,
 	if p, err = NewPreshared(random); err != nil {
 		return Preshared{}, false, err
 	}
-	if err := s.write(string(ref)+".psk", p.RevealText()); err != nil {
+	err = s.write(string(ref)+".psk", p.RevealText())
+	if errors.Is(err, fs.ErrExist) {
+		p, err = s.Preshared(ref)
+		return p, false, err
+	}
+	if err != nil {
 		return Preshared{}, false, err
 	}
 	return p, true, nil
