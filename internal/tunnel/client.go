@@ -133,14 +133,34 @@ func (c *Client) call(ctx context.Context, r request, start bool) (reply, error)
 		if !errors.Is(err, errNoProcess) || !start {
 			return reply{}, err
 		}
-		if err := c.start(ctx); err != nil {
-			return reply{}, err
-		}
-		// Between the start and here the supervisor may have been killed: do not spin.
-		if err := pause(ctx, time.Millisecond); err != nil {
+		if err := c.startOnce(ctx); err != nil {
 			return reply{}, err
 		}
 	}
+}
+
+// startOnce starts a supervisor unless another Client is about to; then it waits a moment.
+// Who starts one holds a lock on the directory itself.
+func (c *Client) startOnce(ctx context.Context) error {
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.Open(c.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return pause(ctx, 5*time.Millisecond)
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", c.dir, err)
+	}
+	if listens(c.dir) {
+		return nil
+	}
+	return c.start(ctx)
 }
 
 // try makes one exchange. errNoProcess means that nothing was done.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -47,6 +48,9 @@ func launch(ctx context.Context, dir string) error {
 		return err
 	}
 	defer r.Close()
+	// Whoever waits for the end of a descriptor that the caller let us inherit must not wait
+	// for the supervisor. Linux before 5.11 keeps them.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = argv0()
 	cmd.Env = append(os.Environ(), stageEnv+"="+stageDetached)

@@ -147,6 +147,9 @@ type report struct {
 // killed.
 const answerTime = 15 * time.Second
 
+// firstGrace is how long a supervisor waits at least for the call it was started for.
+const firstGrace = 10 * time.Second
+
 func newSupervisor(o Options, lock *os.File) (*supervisor, error) {
 	ns, err := namespace()
 	if err != nil {
@@ -165,7 +168,7 @@ func newSupervisor(o Options, lock *os.File) (*supervisor, error) {
 		calls: make(chan call), reports: make(chan report),
 		interfaces: make(map[string]*iface),
 		restart:    time.NewTimer(0), // the first worker starts at once
-		grace:      time.NewTimer(o.Grace),
+		grace:      time.NewTimer(max(o.Grace, firstGrace)),
 		stuck:      time.NewTimer(answerTime),
 	}
 	s.stuck.Stop()
