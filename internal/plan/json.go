@@ -39,12 +39,15 @@ func (o *Op) UnmarshalJSON(b []byte) error {
 	if err := strict(b, &j); err != nil {
 		return fmt.Errorf("read operation: %w", err)
 	}
+	needs := map[Verb]string{
+		Add: "an object and no before", Change: "an object and a before", Remove: "a before and no object",
+	}[j.Verb]
 	wantObject, wantBefore := j.Verb != Remove, j.Verb != Add
 	switch {
-	case j.Verb != Add && j.Verb != Change && j.Verb != Remove:
+	case needs == "":
 		return fmt.Errorf("read operation: there is no verb %q", j.Verb)
 	case wantObject != (j.Object != nil) || wantBefore != (j.Before != nil):
-		return fmt.Errorf("read operation: %s has an object that is to be, or that was, too many or too few", j.Verb)
+		return fmt.Errorf("read operation: %s wants %s", j.Verb, needs)
 	}
 	*o = Op{Verb: j.Verb}
 	var err error
