@@ -27,6 +27,9 @@
 // Whatever is impaired or translated is routed into the TUN, both ways, the
 // NATs' public addresses included; what comes out of the TUN is routed on
 // plainly and never into it again. Give the TUN device an address of its own
-// that is inside no place: the kernel's ICMP errors about packets that came out of
-// it then have a source that no NAT mistakes for one of its own hosts.
+// that is inside no place, and set its accept_local: the kernel's ICMP errors
+// about packets that came out of the TUN (their TTL ran out there) then have a
+// source that no NAT mistakes for one of its own hosts, and are not taken for
+// martians when they come out of the TUN themselves, translated. Its rp_filter
+// must be off. A packet's TTL goes down by two: before the TUN and after it.
 package internet

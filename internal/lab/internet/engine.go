@@ -94,9 +94,10 @@ func (e *Engine) sweep() {
 }
 
 // Handle takes in a packet, Headroom bytes and then IPv4 or IPv6. It returns
-// true when it keeps buf, which a later Due then returns, rewritten where a
-// NAT was in the way; the caller must not touch buf before. False says that
-// the packet is dropped (and counted), and that buf is the caller's again.
+// true when it keeps buf, rewritten where a NAT was in the way: a later Due
+// returns it, unless a cut comes first or it is a fragment that a NAT drops
+// after all. The caller must not touch buf before. False says that the packet
+// is dropped (and counted), and that buf is the caller's again.
 func (e *Engine) Handle(now time.Time, buf []byte) bool {
 	t := e.tick(now)
 	if len(buf) < e.Headroom {

@@ -193,7 +193,7 @@ func (r *Runner) obey() {
 }
 
 // readsPerTurn bounds how long packets that are due wait for those that come in.
-const readsPerTurn = 16
+const readsPerTurn = 4
 
 // receive takes in what the kernel has for us, within bounds.
 func (r *Runner) receive() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,6 +28,8 @@ type Device struct {
 	conn  syscall.RawConn
 	event *os.File // an eventfd, to end wait
 	bell  syscall.RawConn
+	// closed is set before the last ring, so that no wait begins after it.
+	closed atomic.Bool
 
 	in      []byte           // what was read: a virtio header and a packet
 	slab    []byte           // its segments
@@ -113,9 +116,9 @@ func (d *Device) Name() string { return d.name }
 // Close takes the device down for good. A Runner on it ends with
 // [os.ErrClosed].
 func (d *Device) Close() error {
-	err := d.tun.Close()
+	d.closed.Store(true)
 	d.ring()
-	return errors.Join(err, d.event.Close())
+	return errors.Join(d.tun.Close(), d.event.Close())
 }
 
 // ring ends the wait under way, or else the next one.
@@ -134,6 +137,9 @@ func (d *Device) ring() {
 // The thread itself sleeps, in ppoll, because the Go runtime's timers are
 // rounded to milliseconds when nothing else runs (runtime/netpoll_epoll.go).
 func (d *Device) wait(timeout time.Duration) (readable, rung bool, err error) {
+	if d.closed.Load() {
+		return false, false, os.ErrClosed
+	}
 	var limit *unix.Timespec
 	if timeout >= 0 {
 		ts := unix.NsecToTimespec(int64(timeout))
