@@ -100,9 +100,13 @@ func (b *builder) addresses() {
 		if decl.doubt {
 			continue // the address may be what could not be read
 		}
-		free := nextFree(b.n.Overlay, a, limit, func(a netip.Addr) bool { _, t := taken[a]; return t || suggested[a] })
-		suggested[free] = true
-		b.err(s.Pos, codeHashCollision, "add `address: "+free.String()+"` to site \""+clip(s.Name)+"\"",
+		hint := "give it an `address:` of its own"
+		if len(suggested) < maxSuggested {
+			free := nextFree(b.n.Overlay, a, limit, func(a netip.Addr) bool { _, t := taken[a]; return t || suggested[a] })
+			suggested[free] = true
+			hint = "add `address: " + free.String() + "` to site \"" + clip(s.Name) + "\""
+		}
+		b.err(s.Pos, codeHashCollision, hint,
 			"site %q names no address, and the one that its name hashes to, %v, is that of site %q (line %d)", clip(s.Name), a, clip(b.n.Sites[other].Name), b.n.Sites[other].Pos.Line)
 	}
 }
@@ -129,6 +133,9 @@ func (b *builder) inPrefix(a at[netip.Addr], p netip.Prefix, noun string) bool {
 	}
 	return false
 }
+
+// maxSuggested is how many free addresses are looked for: more would not be read.
+const maxSuggested = 200
 
 // nextFree returns the first address after a that is not taken, from the beginning again
 // after the one with the number limit (0: the prefix's last).

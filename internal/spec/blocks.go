@@ -16,6 +16,7 @@ type block struct {
 	device string
 	mapped bool // the prefix is what `as:` says
 	inside bool // the prefix is what `as:` hides from others
+	as     netip.Prefix
 }
 
 // fabric is the owner of the overlay and of the clients' pool.

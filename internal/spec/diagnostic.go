@@ -98,7 +98,8 @@ func (d Diagnostic) String() string {
 	}
 	b.WriteString(d.Message + "\n")
 	if d.Excerpt != "" {
-		fmt.Fprintf(&b, "%5d | %s\n      | %s^\n", d.Line, d.Excerpt, blank(d.Excerpt, d.Column-1-d.cut))
+		gutter := fmt.Sprintf("%5d", d.Line)
+		fmt.Fprintf(&b, "%s | %s\n%*s | %s^\n", gutter, d.Excerpt, len(gutter), "", blank(d.Excerpt, d.Column-1-d.cut))
 	}
 	if d.Hint != "" {
 		b.WriteString("hint: " + d.Hint + "\n")
@@ -185,11 +186,15 @@ func (r *report) unbuilt(p Pos, what, until string) {
 	}
 }
 
+// full reports whether what is said now is only counted, so that there is no need to find
+// good words for it.
+func (r *report) full() bool { return len(r.held) == maxHeld }
+
 func (r *report) add(s Severity, p Pos, code, hint, format string, args ...any) {
 	if s == Error {
 		r.wrong++
 	}
-	if len(r.held) == maxHeld {
+	if r.full() {
 		r.more++
 		return
 	}

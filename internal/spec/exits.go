@@ -2,19 +2,19 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 )
 
 // exits takes over whose Internet traffic leaves where.
 func (b *builder) exits() {
-	hosts := b.hosts()
 	sources := map[string]Pos{}
 	for _, d := range b.f.exits.v {
 		e := Exit{Pos: d.Pos, Otherwise: d.v.otherwise.or("local"), Router: d.v.router.or(false)}
 		var from []int // sites
 		for _, s := range d.v.from.v {
-			name, site, ok := b.exitSource(s, hosts)
+			name, site, ok := b.exitSource(s)
 			if !ok {
 				continue
 			}
@@ -40,7 +40,7 @@ func (b *builder) exits() {
 }
 
 // exitSource reads an element of `for:`. The site is -1 where it is none.
-func (b *builder) exitSource(s at[string], hosts table) (name string, site int, ok bool) {
+func (b *builder) exitSource(s at[string]) (name string, site int, ok bool) {
 	if i, is := b.index[s.v]; is {
 		return s.v, i, true
 	}
@@ -50,35 +50,34 @@ func (b *builder) exitSource(s at[string], hosts table) (name string, site int, 
 		}
 		return s.v, -1, b.f.clients.given
 	}
-	if slices.ContainsFunc(b.f.clients.v.devices.v, func(d named[deviceDecl]) bool { return d.name == s.v }) {
+	if b.devices[s.v] {
 		return s.v, -1, true
 	}
 	if p, m := parsePrefix(s.v, anyFamily); m == nil {
-		return p.String(), -1, b.exitPrefix(s, p, hosts)
+		return p.String(), -1, b.exitPrefix(s, p)
 	}
 	hint := "a site, `clients`, a device of `clients:`, or a prefix of a LAN"
-	words := slices.Clone(b.names)
-	for _, d := range b.f.clients.v.devices.v {
-		words = append(words, d.name)
-	}
-	if near := nearest(s.v, append(words, "clients")); near != "" {
-		hint = fmt.Sprintf("did you mean %q?", near)
+	if !b.full() {
+		words := append(slices.Sorted(maps.Keys(b.devices)), b.names...)
+		if near := nearest(s.v, append(words, "clients")); near != "" {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		}
 	}
 	b.err(s.Pos, codeUnknownFor, hint, "%q is no site, no client and no prefix", clip(s.v))
 	return "", -1, false
 }
 
-func (b *builder) exitPrefix(s at[string], p netip.Prefix, hosts table) bool {
+func (b *builder) exitPrefix(s at[string], p netip.Prefix) bool {
 	pool := b.clientPool()
 	switch {
 	case p != p.Masked():
 		b.err(s.Pos, codeHostBits, fmt.Sprintf("the prefix is %v", p.Masked()), "prefix %v has bits set behind its length", p)
 		return false
-	case hosts.find(p) != nil || pool.IsValid() && pool.Overlaps(p) && pool.Bits() <= p.Bits():
+	case b.hosts.find(p) != nil || pool.IsValid() && pool.Overlaps(p) && pool.Bits() <= p.Bits():
 		return true
 	}
-	if m, hidden := b.behindMapping(p); hidden {
-		b.err(s.Pos, codeUnknownFor, fmt.Sprintf("write it as a part of %v", m.As), "%v is in a LAN that is mapped: outside its site it is known as a part of %v", p, m.As)
+	if m := b.hidden.find(p); m != nil {
+		b.err(s.Pos, codeUnknownFor, fmt.Sprintf("write it as a part of %v", m.as), "%v is in a LAN that is mapped: outside its site it is known as a part of %v", p, m.as)
 		return false
 	}
 	if !b.doubt {
@@ -121,6 +120,7 @@ func (b *builder) staticExits() {
 		Pos
 	}
 	first := map[int]hop{}
+	ways := map[string][]int{} // by exit
 	for i, e := range b.n.Exits {
 		for _, name := range e.For {
 			site, ok := b.sourceSite(name)
@@ -128,8 +128,14 @@ func (b *builder) staticExits() {
 				continue
 			}
 			for _, v := range e.Via {
-				peer, ok := b.reach.next(site, b.index[v])
-				if !ok {
+				if ways[v] == nil {
+					if len(ways) == maxExitSites {
+						return
+					}
+					ways[v] = b.reach.towards(b.index[v])
+				}
+				peer := ways[v][site]
+				if peer < 0 {
 					continue
 				}
 				h, is := first[site]
@@ -147,6 +153,9 @@ func (b *builder) staticExits() {
 	}
 }
 
+// maxExitSites bounds the time that staticExits takes on a file of thousands of exits.
+const maxExitSites = 256
+
 // sourceSite returns the site that a source of an exit belongs to; clients belong to none.
 func (b *builder) sourceSite(name string) (int, bool) {
 	if i, ok := b.index[name]; ok {
@@ -156,7 +165,7 @@ func (b *builder) sourceSite(name string) (int, bool) {
 	if err != nil {
 		return 0, false
 	}
-	in := b.hosts().find(p)
+	in := b.hosts.find(p)
 	if in == nil {
 		return 0, false
 	}

@@ -14,7 +14,7 @@ import (
 
 // golden calls run for each network file of testdata and compares what it returns with
 // the part of the same name that ends in .out.
-func golden(t *testing.T, run func(name, text string) string) {
+func golden(t testing.TB, run func(name, text string) string) {
 	t.Helper()
 	paths, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(paths) == 0 {
@@ -35,13 +35,11 @@ func golden(t *testing.T, run func(name, text string) string) {
 			if !is {
 				continue
 			}
-			t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar")+"/"+name, func(t *testing.T) {
-				got := run(f.Name, string(f.Data))
-				files = append(files, f, txtar.File{Name: name + ".out", Data: []byte(got)})
-				if d := cmp.Diff(wanted[name+".out"], got); d != "" && !*update {
-					t.Errorf("(-golden +got):\n%s", d)
-				}
-			})
+			got := run(f.Name, string(f.Data))
+			files = append(files, f, txtar.File{Name: name + ".out", Data: []byte(got)})
+			if d := cmp.Diff(wanted[name+".out"], got); d != "" && !*update {
+				t.Errorf("%s, %s (-golden +got):\n%s", filepath.Base(path), f.Name, d)
+			}
 		}
 		if archive.Files = files; *update {
 			if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {

@@ -95,7 +95,7 @@ func (b *builder) lans() {
 		}
 	}
 	overlaps(outside, func(inner, outer *block) { b.overlap(b.inFileOrder(inner, outer)) })
-	crossings(inside, outside, func(in, out *block) { b.hidden(in, out) })
+	crossings(inside, outside, func(in, out *block) { b.hides(in, out) })
 }
 
 // fabricBlocks returns the prefixes of the network itself.
@@ -149,9 +149,9 @@ func inLine(p Pos) string {
 	return fmt.Sprintf(" (line %d)", p.Line)
 }
 
-// hidden reports that a mapped LAN, as its own site sees it, hides something from the
+// hides reports that a mapped LAN, as its own site sees it, hides something from the
 // hosts there.
-func (b *builder) hidden(in, out *block) {
+func (b *builder) hides(in, out *block) {
 	site := b.n.Sites[in.site].Name
 	switch {
 	case out.site == in.site && out.lan == in.lan:

@@ -15,7 +15,7 @@ type askedLink struct {
 // links joins the sites as the file says.
 func (b *builder) links() {
 	b.n.Links = NewLinks(len(b.n.Sites))
-	b.pairs, b.tuned = map[[2]int]Pos{}, map[[2]int]Pos{}
+	b.pairs, b.tuned, b.hubs = map[[2]int]Pos{}, map[[2]int]Pos{}, map[int]Pos{}
 	before := b.wrong
 	if !b.f.links.given {
 		b.mesh(b.all())
@@ -73,12 +73,22 @@ func (b *builder) star(l linkDecl) {
 	if !ok {
 		return
 	}
+	if earlier, dup := b.hubs[hub]; dup {
+		b.warn(l.Pos, codeTwice, "delete one of them", "the star of %q is already in line %d", l.star.v, earlier.Line)
+		return
+	}
+	b.hubs[hub] = l.Pos
 	for i := range b.n.Sites {
 		if i != hub {
-			b.ask(hub, i, l.star.Pos)
+			b.n.Links.Add(hub, i)
 		}
 	}
+	b.joined += len(b.n.Sites)
+	b.asked = append(b.asked, askedLink{hub, everySite, l.star.Pos})
 }
+
+// everySite stands for the other end of a star's links.
+const everySite = -1
 
 func (b *builder) chain(l linkDecl) {
 	sites := b.members(l, "chain")
@@ -290,16 +300,21 @@ func (b *builder) meetingDevice(site int, d named[string]) bool {
 	return false
 }
 
+// oneSubnet reports whether the uplinks of x and y on the named devices have a subnet in
+// common.
 func (b *builder) oneSubnet(x, y int, on [2]string) bool {
-	for _, u := range b.n.Sites[x].Uplinks {
-		for _, w := range b.n.Sites[y].Uplinks {
-			if u.Device != on[0] || w.Device != on[1] {
-				continue
+	subnets := func(site int, device string) []netip.Prefix {
+		for _, u := range b.n.Sites[site].Uplinks {
+			if u.Device == device {
+				return u.Addresses
 			}
-			for _, p := range u.Addresses {
-				if slices.ContainsFunc(w.Addresses, func(q netip.Prefix) bool { return p.Masked() == q.Masked() }) {
-					return true
-				}
+		}
+		return nil
+	}
+	for _, p := range subnets(x, on[0]) {
+		for _, q := range subnets(y, on[1]) {
+			if p.Masked() == q.Masked() {
+				return true
 			}
 		}
 	}

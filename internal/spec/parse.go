@@ -36,7 +36,7 @@ func parse(r *report) *Network {
 		r.err(f.sites.v[maxSites].Pos, codeLarge, "", "a network has at most %d sites, and this has %d", maxSites, len(f.sites.v))
 		return nil
 	}
-	b := &builder{report: r, f: &f, doubt: d.doubt, n: &Network{File: r.src.file}, mappings: map[Pos]Pos{}, index: make(map[string]int, len(f.sites.v))}
+	b := &builder{report: r, f: &f, doubt: d.doubt, n: &Network{File: r.src.file}, mappings: map[Pos]Pos{}, devices: map[string]bool{}, index: make(map[string]int, len(f.sites.v))}
 	b.build()
 	return b.n
 }
@@ -65,9 +65,13 @@ type builder struct {
 
 	pairs  map[[2]int]Pos // links that the file names one by one
 	tuned  map[[2]int]Pos // links with options
+	hubs   map[int]Pos    // of stars
 	asked  []askedLink    // links that the file names, in its order
 	joined int            // pairs that links have named so far
 	meshed bool
+
+	hosts, hidden table           // of LANs: as others see them, and behind mappings
+	devices       map[string]bool // names of clients
 
 	reach *graph // of links that can be made; nil while in doubt
 }
@@ -84,6 +88,7 @@ func (b *builder) build() {
 	b.ports()
 	b.lans()
 	b.uplinks()
+	b.findHosts()
 	b.endpoints()
 	b.clients()
 	b.exits()
@@ -101,7 +106,9 @@ func (b *builder) site(name at[string]) (int, bool) {
 		return i, true
 	}
 	hint := "the sites are " + few(b.names, 8)
-	if near := nearest(name.v, b.names); near != "" {
+	if b.full() {
+		hint = ""
+	} else if near := nearest(name.v, b.names); near != "" {
 		hint = "did you mean \"" + near + "\"?"
 	}
 	b.err(name.Pos, codeUnknownSite, hint, "there is no site %q", clip(name.v))
@@ -158,6 +165,10 @@ func (b *builder) sites() {
 				}
 				s.Endpoints = append(s.Endpoints, Endpoint{e.Pos, e.v.host, base})
 			}
+		}
+		if len(s.Endpoints) > maxEndpoints {
+			b.err(decl.v.endpoint.Pos, codeTooMany, "they are tried one after the other", "site %q has %d endpoints; the most are %d", s.Name, len(s.Endpoints), maxEndpoints)
+			s.Endpoints = s.Endpoints[:maxEndpoints]
 		}
 		b.checkInbound(s, &decl.v)
 		b.readLANs(s, &decl.v)

@@ -203,15 +203,7 @@ func (b *builder) sharedHost(ends []askedEnd) {
 // endpoints reports endpoints that are addresses within the network, to which no packet
 // comes before the link is there that they are for.
 func (b *builder) endpoints() {
-	blocks := b.fabricBlocks()
-	for i := range b.n.Sites {
-		for _, l := range b.n.Sites[i].LANs {
-			for _, m := range l.Prefixes {
-				blocks = append(blocks, block{prefix: m.Outside(), Pos: m.Pos, site: i, what: "LAN", device: l.Device})
-			}
-		}
-	}
-	t := newTable(blocks)
+	own := newTable(b.fabricBlocks())
 	for i := range b.n.Sites {
 		s := &b.n.Sites[i]
 		for _, e := range s.Endpoints {
@@ -219,9 +211,12 @@ func (b *builder) endpoints() {
 			if !ok {
 				continue
 			}
-			in := t.find(hostPrefix(a))
-			if own, is := ownMapped(s, a); is {
-				in = &block{prefix: own.Prefix, Pos: own.Pos, site: i}
+			in := own.find(hostPrefix(a))
+			if in == nil {
+				in = b.hosts.find(hostPrefix(a))
+			}
+			if mapped, is := ownMapped(s, a); is {
+				in = &block{prefix: mapped.Prefix, Pos: mapped.Pos, site: i}
 			}
 			if in != nil {
 				b.endpointIn(i, e, a, in)

@@ -54,33 +54,28 @@ func (g *graph) linked(a, b int) bool {
 	return g.n.CanLink(a, b)
 }
 
-// next returns the neighbour by which a site reaches another, over the fewest links and,
-// among those, over the earlier sites of the file; false if it does not.
-func (g *graph) next(from, to int) (int, bool) {
-	if g.part[from] != g.part[to] || from == to {
-		return 0, false
-	}
-	first := make([]int, len(g.n.Sites))
-	for i := range first {
-		first[i] = -1
-	}
-	first[from] = from
-	for queue := []int{from}; len(queue) > 0; queue = queue[1:] {
-		at := queue[0]
-		for i := range first {
-			if first[i] >= 0 || !g.linked(at, i) {
-				continue
-			}
-			if first[i] = first[at]; at == from {
-				first[i] = i
-			}
-			if i == to {
-				return first[i], true
-			}
-			queue = append(queue, i)
+// towards returns, for each site, the neighbour by which it reaches another one over the
+// fewest links; -1 where it does not.
+func (g *graph) towards(to int) []int {
+	next := make([]int, len(g.n.Sites))
+	var away []int // sites to which no way has been found
+	for i := range next {
+		if next[i] = -1; i != to {
+			away = append(away, i)
 		}
 	}
-	return 0, false
+	for queue := []int{to}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
+		away = slices.DeleteFunc(away, func(i int) bool {
+			if g.part[i] != g.part[to] || !g.linked(at, i) {
+				return false
+			}
+			next[i] = at
+			queue = append(queue, i)
+			return true
+		})
+	}
+	return next
 }
 
 // fewSplits is how many parts of a network are explained one by one.
@@ -116,10 +111,28 @@ func (b *builder) reachability() {
 	if left > 0 {
 		b.err(firstLeft, codeUnreachable, "give sites an `endpoint:`, or link them to one that has one", "%s cannot be reached either; the first is %q", plural(left, "one more site", "more sites"), b.n.Sites[b.siteAt(firstLeft)].Name)
 	}
+	b.notMade()
+}
+
+// notMade warns of links that cannot be made though the file names them; what is part of a
+// mesh or a group is not named.
+func (b *builder) notMade() {
 	for _, l := range b.asked {
-		if b.reach.part[l.a] == b.reach.part[l.b] && !b.reach.linked(l.a, l.b) {
-			b.warn(l.Pos, codeNotMade, "give one of them an `endpoint:`, or delete the link", "the link between %q and %q cannot be made: %s; other sites carry what they say", b.n.Sites[l.a].Name, b.n.Sites[l.b].Name, b.neither(l.a, l.b))
+		others := []int{l.b}
+		if l.b == everySite {
+			others = b.all()
 		}
+		open := slices.DeleteFunc(others, func(i int) bool {
+			return i == l.a || b.reach.part[l.a] != b.reach.part[i] || b.reach.linked(l.a, i)
+		})
+		if len(open) == 0 {
+			continue
+		}
+		more := ""
+		if len(open) > 1 {
+			more = fmt.Sprintf(", nor can %d more of this star", len(open)-1)
+		}
+		b.warn(l.Pos, codeNotMade, "give one of them an `endpoint:`, or delete the link", "the link between %q and %q cannot be made%s: %s; other sites carry what they say", b.n.Sites[l.a].Name, b.n.Sites[open[0]].Name, more, b.neither(l.a, open[0]))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	yaml "go.yaml.in/yaml/v4"
 )
@@ -93,6 +94,9 @@ type record[T any] struct {
 	doc     string
 	context string
 	fields  []field[T]
+
+	once sync.Once
+	made *section
 }
 
 // field declares a key.
@@ -119,6 +123,12 @@ func into[T, V any](s shape[V], place func(*T) *at[V]) binding[T] {
 		slot.v, slot.ok = s.read(d, value)
 		slot.doubt = d.wrong > before
 	}}
+}
+
+// described returns the record's section, which is made once.
+func (r *record[T]) described() *section {
+	r.once.Do(func() { r.made = r.section() })
+	return r.made
 }
 
 // section returns the record as the schema and the documentation see it.
@@ -157,6 +167,7 @@ func (r *record[T]) read(d *decoder, n *yaml.Node, t *T) bool {
 	if outer.name != "" {
 		owner = fmt.Sprintf("%s %q", r.noun, clip(outer.name))
 	}
+	table := r.described()
 	lines := make([]int, len(r.fields)) // where each field was seen
 	meant := map[string]bool{}          // keys that unknown ones were probably meant to be
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -166,7 +177,7 @@ func (r *record[T]) read(d *decoder, n *yaml.Node, t *T) bool {
 		case k.Kind != yaml.ScalarNode:
 			d.err(posOf(k), codeKeyKind, "", "a key is a name, not %s", kindOf(k))
 		case f < 0:
-			meant[d.unknownKey(k, r.section(), owner)] = true
+			meant[d.unknownKey(k, table, owner)] = true
 		case lines[f] > 0:
 			d.duplicateKey(k, lines[f])
 		default:

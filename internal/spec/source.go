@@ -11,6 +11,9 @@ type source struct {
 	file   string
 	text   string
 	starts []int // offset of each line; made when first asked for
+
+	heldLine int // see runes
+	held     []rune
 }
 
 const byteOrderMark = "\ufeff"
@@ -56,9 +59,9 @@ func (s *source) clamp(p Pos) Pos {
 		last-- // what follows the last line's end is no line
 	}
 	if p.Line > last {
-		p = Pos{last, utf8.RuneCountInString(s.line(last)) + 1}
+		p = Pos{last, len(s.runes(last)) + 1}
 	}
-	return Pos{p.Line, max(1, min(p.Column, utf8.RuneCountInString(s.line(p.Line))+1))}
+	return Pos{p.Line, max(1, min(p.Column, len(s.runes(p.Line))+1))}
 }
 
 // place returns the line and column of an offset.
@@ -81,19 +84,32 @@ func (s *source) place(offset int) Pos {
 // and how many characters it left out before. Whatever looks like a key is blotted out:
 // a private key may stand there by mistake.
 func (s *source) excerpt(p Pos) (text string, cut int) {
-	line := blot([]rune(s.line(p.Line)))
+	line := s.runes(p.Line)
+	first, last := 0, len(line)
 	if len(line) > maxExcerpt {
-		cut = max(0, min(p.Column-maxExcerpt/2, len(line)-maxExcerpt))
-		more := cut+maxExcerpt < len(line)
-		line = line[cut : cut+maxExcerpt]
-		if cut > 0 {
-			line[0] = '…'
-		}
-		if more {
-			line[maxExcerpt-1] = '…'
-		}
+		first = max(0, min(p.Column-maxExcerpt/2, len(line)-maxExcerpt))
+		last = first + maxExcerpt
 	}
-	return strings.TrimRightFunc(string(line), unicode.IsSpace), cut
+	// A key may reach over the ends of the part.
+	const margin = 64
+	from, to := max(0, first-margin), min(len(line), last+margin)
+	part := blot(line[from:to])[first-from : last-from]
+	if first > 0 {
+		part[0] = '…'
+	}
+	if last < len(line) {
+		part[len(part)-1] = '…'
+	}
+	return strings.TrimRightFunc(string(part), unicode.IsSpace), first
+}
+
+// runes returns the characters of a line. Many mistakes may lie in one long line, so the
+// last one is kept.
+func (s *source) runes(n int) []rune {
+	if s.heldLine != n {
+		s.heldLine, s.held = n, []rune(s.line(n))
+	}
+	return s.held
 }
 
 // blot replaces what must not reach a terminal: control characters, and runs of base64 as

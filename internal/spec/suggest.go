@@ -12,9 +12,10 @@ import (
 // meant.
 func (d *decoder) unknownKey(k *yaml.Node, s *section, owner string) string {
 	d.doubt = true
-	word := strings.ToLower(k.Value)
-	meant, hint := s.suggestion(word, d.grammar)
-	code := codeUnknownKey
+	word, meant, hint, code := strings.ToLower(k.Value), "", "", codeUnknownKey
+	if !d.full() {
+		meant, hint = s.suggestion(word, d.grammar)
+	}
 	if secretWord(word) {
 		code, meant = codeSecret, ""
 		hint = "private and preshared keys lie in files on the routers, never in this one: `key:` of a site is its public key, `psk: true` of a link asks for a preshared one; make new ones if anybody else has seen this file"

@@ -19,6 +19,9 @@ const (
 	maxValues = 400_000 // of all kinds; counted by what may begin one
 	maxSites  = 4096
 	maxPairs  = 1 << 24 // of sites, named by links
+
+	maxEndpoints = 16 // of a site
+	maxUplinks   = 16 // of a site; the marks of replies have numbers for no more
 )
 
 // readYAML returns the one document of the file, or reports why there is none.

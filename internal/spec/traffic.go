@@ -24,7 +24,7 @@ func (b *builder) clients() {
 		c.At = append(c.At, name.v)
 	}
 	b.checkDoors(c, f.v)
-	b.devices(c, f.v)
+	b.readDevices(c, f.v)
 	b.n.Clients = c
 }
 
@@ -46,16 +46,14 @@ func (b *builder) checkDoors(c *Clients, f clientsDecl) {
 	b.warn(f.at.Pos, codeClients, "clients come in on the base port of a site with an `endpoint:`", "no client can enter from outside: no site in `at:` lets in its base port")
 }
 
-func (b *builder) devices(c *Clients, f clientsDecl) {
+func (b *builder) readDevices(c *Clients, f clientsDecl) {
 	if f.pool.ok && (f.pool.v.Bits() > 30 || f.pool.v.Bits() < 8 || specialUse(f.pool.v) != "" || len(f.devices.v) > 1<<(32-f.pool.v.Bits())-2) {
 		b.err(f.pool.Pos, codeClients, "take a private prefix, for example a /24, with room to spare", "pool %v has no room for %s", f.pool.v, plural(len(f.devices.v), "a device", "devices"))
 		return
 	}
 	taken := map[netip.Addr]named[deviceDecl]{}
-	give := func(d named[deviceDecl], a netip.Addr) {
-		taken[a] = d
-	}
 	for _, d := range f.devices.v {
+		b.devices[d.name] = true
 		if b.checkName(d.Pos, "device", d.name) {
 			if i, is := b.index[d.name]; is {
 				b.err(d.Pos, codeDuplicateName, "give the device another name", "device %q is called like the site in line %d", d.name, b.n.Sites[i].Pos.Line)
@@ -69,19 +67,24 @@ func (b *builder) devices(c *Clients, f clientsDecl) {
 			continue
 		}
 		if b.inPrefix(d.v.address, f.pool.v, "pool") {
-			give(d, d.v.address.v)
+			taken[d.v.address.v] = d
 		}
 	}
+	met := 0 // hashes that were taken
 	for _, d := range f.devices.v {
 		a := d.v.address.v
 		if f.pool.ok && !d.v.address.given {
-			a = AddressAt(f.pool.v, HashedIndex(d.name, f.pool.v, 0))
-			if other, met := taken[a]; met && d.ok {
-				free := nextFree(f.pool.v, a, 0, func(a netip.Addr) bool { _, t := taken[a]; return t })
-				b.err(d.Pos, codeHashCollision, "add `address: "+free.String()+"` to device \""+clip(d.name)+"\"", "device %q names no address, and the one that its name hashes to, %v, is that of device %q (line %d)", clip(d.name), a, clip(other.name), other.Pos.Line)
-				a = free
+			hashed := AddressAt(f.pool.v, HashedIndex(d.name, f.pool.v, 0))
+			a = hashed
+			if other, is := taken[a]; is && d.ok {
+				hint := "give it an `address:` of its own"
+				if met++; met <= maxSuggested {
+					a = nextFree(f.pool.v, a, 0, func(a netip.Addr) bool { _, t := taken[a]; return t })
+					hint = "add `address: " + a.String() + "` to device \"" + clip(d.name) + "\""
+				}
+				b.err(d.Pos, codeHashCollision, hint, "device %q names no address, and the one that its name hashes to, %v, is that of device %q (line %d)", clip(d.name), hashed, clip(other.name), other.Pos.Line)
 			}
-			give(d, a)
+			taken[a] = d
 		}
 		device := Device{Pos: d.Pos, Name: d.name, Address: a, Key: d.v.key.v, Full: d.v.full.or(false)}
 		for _, r := range d.v.dns.v {
@@ -91,37 +94,25 @@ func (b *builder) devices(c *Clients, f clientsDecl) {
 	}
 }
 
-// hosts returns the prefixes in which the network has hosts, as all of it sees them.
-func (b *builder) hosts() table {
-	var blocks []block
+// findHosts makes the tables of where the network has hosts: as all of it sees them, and
+// behind mappings.
+func (b *builder) findHosts() {
+	var outside, hidden []block
 	for i := range b.n.Sites {
 		for _, l := range b.n.Sites[i].LANs {
 			for _, m := range l.Prefixes {
-				blocks = append(blocks, block{prefix: m.Outside(), Pos: m.Pos, site: i, what: "LAN", mapped: m.As.IsValid()})
-			}
-		}
-	}
-	return newTable(blocks)
-}
-
-// behindMapping returns what an address or prefix is called outside its site, if it is in a
-// LAN that is mapped.
-func (b *builder) behindMapping(p netip.Prefix) (Mapped, bool) {
-	for i := range b.n.Sites {
-		for _, l := range b.n.Sites[i].LANs {
-			for _, m := range l.Prefixes {
-				if m.As.IsValid() && m.Prefix.Bits() <= p.Bits() && m.Prefix.Contains(p.Addr()) {
-					return m, true
+				outside = append(outside, block{prefix: m.Outside(), Pos: m.Pos, site: i, what: "LAN"})
+				if m.As.IsValid() {
+					hidden = append(hidden, block{prefix: m.Prefix, Pos: m.Pos, site: i, as: m.As})
 				}
 			}
 		}
 	}
-	return Mapped{}, false
+	b.hosts, b.hidden = newTable(outside), newTable(hidden)
 }
 
 // publish takes over the published ports.
 func (b *builder) publish() {
-	hosts := b.hosts()
 	type listener struct {
 		site     int
 		protocol string
@@ -148,7 +139,7 @@ func (b *builder) publish() {
 			b.warn(d.v.at.Pos, codePublish, "describe the device that leads to the Internet as its `uplink:`", "site %q has no uplink whose port could be published", p.At)
 		}
 		if d.v.to.ok {
-			b.checkTarget(d.v.to, hosts)
+			b.checkTarget(d.v.to)
 			if width := p.Port.Last - p.Port.First; d.v.port.ok && int(p.To.Port())+width > 65535 {
 				b.err(d.v.to.Pos, codeRange, "", "the %d ports of the range end above 65535 at the host", width+1)
 			}
@@ -184,13 +175,13 @@ func (b *builder) tunnelPort(at Pos, p Publish, site int) {
 }
 
 // checkTarget reports a published port that leads to no host of the network.
-func (b *builder) checkTarget(to at[netip.AddrPort], hosts table) {
+func (b *builder) checkTarget(to at[netip.AddrPort]) {
 	host := hostPrefix(to.v.Addr())
-	if hosts.find(host) != nil || b.clientPool().Contains(host.Addr()) {
+	if b.hosts.find(host) != nil || b.clientPool().Contains(host.Addr()) {
 		return
 	}
-	if m, hidden := b.behindMapping(host); hidden {
-		b.err(to.Pos, codeUnknownHost, fmt.Sprintf("write its address in %v", m.As), "%v is in a LAN that is mapped: outside its site it is known by its address in %v", host.Addr(), m.As)
+	if m := b.hidden.find(host); m != nil {
+		b.err(to.Pos, codeUnknownHost, fmt.Sprintf("write its address in %v", m.as), "%v is in a LAN that is mapped: outside its site it is known by its address in %v", host.Addr(), m.as)
 		return
 	}
 	if !b.doubt {

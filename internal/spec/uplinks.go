@@ -10,7 +10,11 @@ func (b *builder) readUplinks(s *Site, decl *siteDecl) {
 	for _, l := range decl.lan.v {
 		lan[l.name] = l.Pos
 	}
-	for _, d := range decl.uplink.v {
+	for i, d := range decl.uplink.v {
+		if i == maxUplinks {
+			b.err(d.Pos, codeTooMany, "", "site %q has %d uplinks; the most are %d", s.Name, len(decl.uplink.v), maxUplinks)
+			break
+		}
 		if !b.checkDevice(d.Pos, d.name) {
 			continue
 		}
