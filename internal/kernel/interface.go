@@ -141,7 +141,7 @@ func (a *application) finishInterface(i state.Interface) error {
 // comes up.
 func portInUse(err error, port uint16) error {
 	if errors.Is(err, unix.EADDRINUSE) {
-		return fmt.Errorf("UDP port %d is in use by another program: %w", port, err)
+		return fmt.Errorf("UDP port %d is in use by another program: %w", port, unix.EADDRINUSE)
 	}
 	return err
 }
