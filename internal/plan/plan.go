@@ -40,7 +40,8 @@ type Object interface {
 }
 
 // Interface is an interface without its addresses and peers, which are objects of their
-// own.
+// own. Only the Before of a removal has them: they go with the interface, without
+// operations of their own, and Undo needs them.
 type Interface struct{ state.Interface }
 
 // Address is an address of an interface of ours.
