@@ -12,11 +12,21 @@ import (
 
 // config is a device's configuration in the text form of the WireGuard cross-platform
 // userspace API (https://www.wireguard.com/xplatform/), one key=value per line. It holds
-// the private key and cannot be printed: every format verb shows a placeholder. (As JSON
-// it is plain, for the socketpair between supervisor and worker.)
-type config string
+// the private key and cannot be printed: every format verb shows a placeholder, and because
+// fmt calls no methods on unexported fields of other values, the text is behind a pointer.
+type config struct{ lines *string }
 
 const configPlaceholder = "(configuration)"
+
+func configOf(lines string) config { return config{&lines} }
+
+// text returns the lines; none for the zero config.
+func (c config) text() string {
+	if c.lines == nil {
+		return ""
+	}
+	return *c.lines
+}
 
 // Format implements fmt.Formatter, for all verbs alike.
 func (config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, configPlaceholder) }
@@ -27,7 +37,7 @@ func (config) LogValue() slog.Value { return slog.StringValue(configPlaceholder)
 // snapshot reduces the answer to `get=1` to what is worth keeping: what can be set, and
 // the time of the last handshake in seconds.
 func snapshot(get string) config {
-	return config(keepLines(get, func(key, value string) bool {
+	return configOf(keepLines(get, func(key, value string) bool {
 		switch key {
 		case "tx_bytes", "rx_bytes", "last_handshake_time_nsec":
 			return false
@@ -42,12 +52,12 @@ func known(key, value string) bool { return key != "endpoint" || value != "" }
 
 // settings returns the part of c that `set=1` takes.
 func (c config) settings() string {
-	return keepLines(string(c), func(key, _ string) bool { return key != "last_handshake_time_sec" })
+	return keepLines(c.text(), func(key, _ string) bool { return key != "last_handshake_time_sec" })
 }
 
 // listenPort returns the device's UDP port, 0 for none.
 func (c config) listenPort() uint16 {
-	for line := range strings.Lines(string(c)) {
+	for line := range strings.Lines(c.text()) {
 		if v, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "listen_port="); ok {
 			port, _ := strconv.ParseUint(v, 10, 16)
 			return uint16(port)
@@ -60,7 +70,7 @@ func (c config) listenPort() uint16 {
 func (c config) peers() []peer {
 	var all []peer
 	p := &peer{} // lines before the first peer are the device's
-	for line := range strings.Lines(string(c)) {
+	for line := range strings.Lines(c.text()) {
 		k, v, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		switch k {
 		case "public_key":

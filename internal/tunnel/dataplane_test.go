@@ -35,6 +35,10 @@ func wgPair(t testing.TB, a, b *router) (wa, wb string) {
 		s.r.ip("link set " + s.name + " up")
 		s.r.ip("route add 10.77.0.0/16 dev " + s.name)
 	}
+	// A handshake that meets a closed port is tried again only after five seconds.
+	eventually(t, time.Second, "both ports open", func() bool {
+		return strings.Contains(a.exec("ss -Huln"), ":51001 ") && strings.Contains(b.exec("ss -Huln"), ":51002 ")
+	})
 	return wa, wb
 }
 

@@ -73,7 +73,7 @@ func openDevice(w *work, name string, c config, tunFD, uapiFD int) (*device, err
 			poke(news)
 		}
 	})
-	if c != "" {
+	if c != (config{}) {
 		if err := d.wg.IpcSet(addressed(c.settings())); err != nil {
 			d.close()
 			return nil, fmt.Errorf("restore configuration: %w", redacted(err))
@@ -181,7 +181,7 @@ func (d *device) keepLocked() {
 		return // closed, perhaps before the question: then it has no peers any more
 	default:
 	}
-	if c != d.kept {
+	if c.text() != d.kept.text() {
 		d.kept = c
 		_ = d.link.send(message{Op: opConfig, Name: d.name, Config: c}) // no supervisor, no worker
 	}

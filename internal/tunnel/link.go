@@ -25,9 +25,15 @@ const (
 type message struct {
 	Op     string `json:"op"`
 	Name   string `json:"name"`
-	Config config `json:"config,omitempty"`
+	Config config `json:"-"`
 	Error  string `json:"error,omitempty"`
-	FDs    int    `json:"fds,omitempty"` // how many descriptors travel with it
+}
+
+// envelope is what is written for a message.
+type envelope struct {
+	message
+	Lines string `json:"config,omitempty"` // message.Config
+	FDs   int    `json:"fds,omitempty"`    // how many descriptors travel with it
 }
 
 // link is one end of the socketpair between supervisor and worker. Descriptors travel
@@ -83,8 +89,7 @@ func newLink(fd int) (*link, error) {
 
 // send writes m with copies of fds. Safe for concurrent use.
 func (l *link) send(m message, fds ...int) error {
-	m.FDs = len(fds)
-	b, err := json.Marshal(m)
+	b, err := json.Marshal(envelope{m, m.Config.text(), len(fds)})
 	if err != nil {
 		panic("tunnel: marshal message: " + err.Error())
 	}
@@ -105,16 +110,19 @@ func (l *link) send(m message, fds ...int) error {
 // receive returns the next message and its descriptors, which the caller then owns. One
 // goroutine only.
 func (l *link) receive() (message, []int, error) {
-	var m message
-	if err := l.in.Decode(&m); err != nil {
+	var e envelope
+	if err := l.in.Decode(&e); err != nil {
 		return message{}, nil, err
 	}
-	if m.FDs > len(l.fds) {
-		return message{}, nil, fmt.Errorf("message %s %s came with %d descriptors of %d", m.Op, m.Name, len(l.fds), m.FDs)
+	if e.FDs > len(l.fds) {
+		return message{}, nil, fmt.Errorf("message %s %s came with %d descriptors of %d", e.Op, e.Name, len(l.fds), e.FDs)
 	}
-	fds := l.fds[:m.FDs:m.FDs]
-	l.fds = l.fds[m.FDs:]
-	return m, fds, nil
+	fds := l.fds[:e.FDs:e.FDs]
+	l.fds = l.fds[e.FDs:]
+	if e.Lines != "" {
+		e.Config = configOf(e.Lines)
+	}
+	return e.message, fds, nil
 }
 
 // fdReader reads a link's bytes and puts descriptors that come along into its queue.

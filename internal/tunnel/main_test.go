@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -90,12 +91,15 @@ func newRouter(t testing.TB, addr, inner string) *router {
 	r.Client = testClient(r.dir)
 	r.sh("ip netns add " + r.ns)
 	t.Cleanup(func() {
-		if t.Failed() {
-			log, _ := os.ReadFile(logPath(r.dir))
-			t.Logf("log of %s:\n%s", r.ns, log)
-		}
 		if err := r.Stop(ctxOf(t)); err != nil {
 			t.Error(err)
+		}
+		log, _ := os.ReadFile(logPath(r.dir))
+		if bytes.Contains(log, []byte("DATA RACE")) || bytes.Contains(log, []byte("panic")) {
+			t.Error("supervisor or worker failed")
+		}
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", r.ns, log)
 		}
 		r.sh("ip netns del " + r.ns)
 		os.RemoveAll(r.dir)

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -157,8 +156,8 @@ func (w *watch) leaves(src, dst netip.Addr, mark uint32) (uint32, error) {
 			return 0, err
 		}
 		for ad.Next() {
-			if ad.Type() == unix.RTA_OIF && ad.Len() == 4 {
-				return binary.NativeEndian.Uint32(ad.Bytes()), nil
+			if ad.Type() == unix.RTA_OIF {
+				return ad.Uint32(), ad.Err()
 			}
 		}
 	}
