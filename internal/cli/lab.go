@@ -209,13 +209,23 @@ func shell() string {
 func (a *app) labPingCommand(name *string) *cobra.Command {
 	var times int
 	c := &cobra.Command{
-		Use:   "ping FROM TO",
-		Short: "Ping from one node to another, or to an address",
-		Args:  cobra.ExactArgs(2),
+		Use:   "ping [FROM TO]",
+		Short: "Ping from one node to another, or to an address; or every pair",
+		Long: `Ping from one node to another, or to an address. Without arguments, from every router and
+LAN host to every other, as a table; the exit code is 1 if any is not reached.`,
+		Args: cobra.MatchAll(cobra.MaximumNArgs(2), func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return errors.New("ping takes two nodes, or none for every pair")
+			}
+			return nil
+		}),
 		RunE: func(c *cobra.Command, args []string) error {
 			l, err := openLab(*name)
 			if err != nil {
 				return err
+			}
+			if len(args) == 0 {
+				return a.pingAll(c.Context(), l)
 			}
 			to, err := netip.ParseAddr(args[1])
 			if err != nil {

@@ -130,13 +130,9 @@ func overlayOrAddr(l *lab.Lab, n lab.Node) (netip.Addr, error) {
 	if n.Kind != lab.RouterNode {
 		return n.Addr(), nil
 	}
-	text, err := os.ReadFile(filepath.Join(l.Dir(), labNetwork))
+	network, err := labNetworkOf(l)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("read the lab's network file: %w", err)
-	}
-	network, _ := spec.Parse(labNetwork, text)
-	if network == nil {
-		return netip.Addr{}, errors.New("the lab's network file was changed")
+		return netip.Addr{}, err
 	}
 	i, _ := network.Site(n.Site)
 	return network.Sites[i].Address, nil
