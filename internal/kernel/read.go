@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"tombolo/internal/state"
 )
@@ -42,5 +43,9 @@ func (k *Kernel) Read(ctx context.Context, want state.Router) (state.Router, err
 		return state.Router{}, err
 	}
 	have.Sort()
+	// A table that changes while it is dumped may show a route twice
+	//. A surplus one would be removed.
+	have.Routes = slices.Compact(have.Routes)
+	have.Rules = slices.Compact(have.Rules)
 	return have, nil
 }

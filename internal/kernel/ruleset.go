@@ -26,7 +26,7 @@ func (a *application) load(ctx context.Context, r state.Ruleset) (changed bool, 
 	if !a.options.Owner.OwnsRuleset(r) {
 		return false, errNotOurTable
 	}
-	if _, found := cutChain(r.Text, sealChain); found {
+	if _, found := findSeal(r.Text); found {
 		return false, fmt.Errorf("a chain may not be called %q", sealChain)
 	}
 	if strings.ContainsAny(r.Digest, "\" \n") || r.Digest == "" {
@@ -93,7 +93,7 @@ func (k *Kernel) readRulesets(ctx context.Context) ([]state.Ruleset, error) {
 // unseal returns a listing without the seal, and the digest of the text that the table was
 // made from, state.DriftedDigest where the seal is broken or was never put on.
 func unseal(listing string) (rest, digest string) {
-	seal, _ := cutChain(listing, sealChain)
+	seal, _ := findSeal(listing)
 	rest = strings.Replace(listing, seal, "", 1)
 	if seal == "" {
 		return listing, state.DriftedDigest
@@ -107,12 +107,12 @@ func unseal(listing string) (rest, digest string) {
 	return rest, text
 }
 
-// cutChain finds a chain in a table's text: from the empty line before it, if there is
-// one, to the end of its last line.
-func cutChain(listing, name string) (block string, found bool) {
+// findSeal returns the chain that is the seal in a table's text: from the empty line
+// before it, if there is one, to the end of its last line.
+func findSeal(listing string) (block string, found bool) {
 	lines := strings.SplitAfter(listing, "\n")
 	for i, line := range lines {
-		if words := strings.Fields(line); len(words) < 2 || words[0] != "chain" || strings.TrimSuffix(words[1], "{") != name {
+		if words := strings.Fields(line); len(words) < 2 || words[0] != "chain" || strings.TrimSuffix(words[1], "{") != sealChain {
 			continue
 		}
 		first, last := i, i

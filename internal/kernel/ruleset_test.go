@@ -125,16 +125,16 @@ func TestMissingNftIsNamedOnlyWhereNeeded(t *testing.T) {
 	}
 }
 
-func TestCutChain(t *testing.T) {
+func TestFindSeal(t *testing.T) {
 	const text = "table inet t {\n\tchain a {\n\t\tjump seal\n\t}\n\n\tchain seal {\n\t\treturn\n\t}\n\n\tchain sealed {\n\t}\n}\n"
-	block, found := cutChain(text, sealChain)
+	block, found := findSeal(text)
 	if want := "\n\tchain seal {\n\t\treturn\n\t}\n"; block != want || !found {
 		t.Errorf("got %q, want %q", block, want)
 	}
-	if _, found := cutChain("table inet t {\n\tchain a { jump seal; }\n}\n", sealChain); found {
+	if _, found := findSeal("table inet t {\n\tchain a { jump seal; }\n}\n"); found {
 		t.Error("found a chain in a rule")
 	}
-	if block, _ := cutChain("table inet t {\n\tchain seal{ return; }\n\tchain b {\n\t}\n}", sealChain); block != "\tchain seal{ return; }\n" {
+	if block, _ := findSeal("table inet t {\n\tchain seal{ return; }\n\tchain b {\n\t}\n}"); block != "\tchain seal{ return; }\n" {
 		t.Errorf("got %q", block)
 	}
 }
@@ -159,4 +159,3 @@ func TestProbe(t *testing.T) {
 		t.Error("nowhere0 exists")
 	}
 }
-
