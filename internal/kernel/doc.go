@@ -31,11 +31,11 @@
 //   - fe80::/10 addresses which the kernel gave an interface by itself are left out,
 //     unless the wanted router has them. We make interfaces with addrgenmode none, so that
 //     there are none.
-//   - Interfaces, addresses and peers of others are not read. An interface of another is
-//     read, without its addresses, if it has a name that the wanted router uses; a route
-//     of another, if it stands in a table that the wanted router uses, and of the tables
-//     main and local only where it has the key of a route that is wanted in main; a rule
-//     of another, if it stands in our range.
+//   - Of interfaces of others only those are read, without addresses and peers, that have
+//     a name or (in the kernel's own WireGuard) a UDP port which the wanted router uses; of
+//     their routes, those in tables which the wanted router uses, and of the tables main
+//     and local only those with the key of a route that is wanted in main; of their rules,
+//     those in our range.
 //
 // # Why not a netlink library
 //
