@@ -301,6 +301,20 @@ func TestCutDropsWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
+// TestHealedPathDoesNotWaitForWhatWasCut: neither its order nor its rate does.
+func TestHealedPathDoesNotWaitForWhatWasCut(t *testing.T) {
+	b := threePlaces(t)
+	b.path("op1", "op2", Impairment{Delay: time.Minute, Rate: 8e3})
+	b.Handle(b.now, udp(from1, to2, strings.Repeat("x", 1000)))
+	b.path("op1", "op2", Impairment{Cut: true})
+	b.path("op1", "op2", Impairment{Rate: 8e6})
+	start := b.now
+	b.Handle(b.now, udp(from1, to2, strings.Repeat("x", 1000-28)))
+	if _, after := b.arrivals(start); !slices.Equal(after, []time.Duration{1e6}) {
+		t.Errorf("after %v, want 1 ms", after)
+	}
+}
+
 func TestPathsDoNotWaitForEachOther(t *testing.T) {
 	b := threePlaces(t)
 	b.path("op1", "op2", Impairment{Delay: 30 * time.Millisecond})

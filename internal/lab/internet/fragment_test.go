@@ -77,6 +77,35 @@ func TestFragmentsFollowTheFirst(t *testing.T) {
 	}
 }
 
+// TestIdentificationIsUsedAgain: a new first fragment is a new packet, decided
+// anew.
+func TestIdentificationIsUsedAgain(t *testing.T) {
+	b := newBench(t, home(NAT{Kind: PortRestricted}))
+	for _, port := range []string{"4000", "4001", "4002"} {
+		var out [][]byte
+		for _, f := range cut(udp("10.0.0.2:"+port, "203.0.113.1:53", strings.Repeat("x", 1000)), 400) {
+			b.Handle(b.now, f)
+			out = append(out, slices.Clone(b.Due(b.now))...)
+		}
+		if got := show(t, join(out)); got != "udp 198.51.100.7:"+port+" > 203.0.113.1:53" {
+			t.Error(got)
+		}
+	}
+}
+
+// TestTinyTCPFragmentIsDropped: the checksum to mend is in another fragment.
+func TestTinyTCPFragmentIsDropped(t *testing.T) {
+	b := newBench(t, home(NAT{Kind: FullCone}))
+	for _, f := range cut(tcp("10.0.0.2:4000", "203.0.113.1:80", "S"), 8) {
+		if b.passRaw(f) != nil {
+			t.Error("a fragment came out")
+		}
+	}
+	if c := b.pair("home", ""); c.Filtered != c.Received {
+		t.Errorf("%+v, want all filtered", c)
+	}
+}
+
 func TestFragmentsOfADroppedPacketAreDropped(t *testing.T) {
 	b := newBench(t, home(NAT{Kind: PortRestricted}))
 	parts := cut(udp("203.0.113.1:53", "198.51.100.7:4000", strings.Repeat("x", 1000)), 400)
@@ -85,6 +114,23 @@ func TestFragmentsOfADroppedPacketAreDropped(t *testing.T) {
 	}
 	if c := b.pair("", "home"); c.Filtered != 3 || c.Received != 3 || b.Counters().Held != 0 {
 		t.Errorf("%+v, want 3 filtered", c)
+	}
+}
+
+// TestFragmentsAreCountedWhereTheFirstWent: only the first one's port says
+// which of the places behind a NAT they are for.
+func TestFragmentsAreCountedWhereTheFirstWent(t *testing.T) {
+	nat := NAT{Kind: FullCone, Public: public}
+	b := newBench(t,
+		Place{Name: "flat", Prefixes: prefixes("10.0.0.0/24"), NAT: nat},
+		Place{Name: "shop", Prefixes: prefixes("10.0.1.0/24"), NAT: nat})
+	b.pass(udp("10.0.1.2:4000", "203.0.113.1:53", ""))
+	parts := cut(udp("203.0.113.1:53", "198.51.100.7:4000", strings.Repeat("x", 1000)), 400)
+	for _, i := range []int{2, 0, 1} {
+		b.Handle(b.now, parts[i])
+	}
+	if shop, flat := b.pair("", "shop"), b.pair("", "flat"); shop.Received != 3 || flat.Received != 0 {
+		t.Errorf("%d counted for shop and %d for flat, want 3 and 0", shop.Received, flat.Received)
 	}
 }
 

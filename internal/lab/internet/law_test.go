@@ -14,7 +14,7 @@ import (
 // TestLaws drives an Internet at random and holds against it:
 //
 //   - what Handle keeps comes out of Due once, unless a cut is counted;
-//   - nothing comes out before it is due, nor with a wrong checksum;
+//   - nothing comes out before or after it is due, nor with a wrong checksum;
 //   - packets of one pair keep their order unless jitter may change it;
 //   - every pair's counters add up.
 func TestLaws(t *testing.T) {
@@ -111,6 +111,11 @@ func (l *laws) drain() {
 	due := l.e.Due(l.now)
 	if (len(due) > 0) != (some && !next.After(l.now)) {
 		l.Fatalf("Next says %s (%t), now is %s, and %d are due", next, some, l.now, len(due))
+	}
+	for _, p := range l.e.pipes {
+		if p.queue.len() > 0 && p.queue.first().due <= l.e.now {
+			l.Fatalf("a packet from %q to %q is due and did not come out", p.from.name, p.to.name)
+		}
 	}
 	for _, packet := range due {
 		if wrong := wrongChecksums(packet); wrong != "" {

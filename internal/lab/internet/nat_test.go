@@ -168,6 +168,7 @@ func TestTCPTimeoutsFollowTheConnection(t *testing.T) {
 		lives time.Duration
 	}{
 		{"opening", func(b *bench) { b.pass(tcp(host, peer, "S")) }, 4 * time.Minute},
+		{"never answered", func(b *bench) { b.pass(tcp(host, peer, "S")); b.pass(tcp(host, peer, "A")) }, 4 * time.Minute},
 		{"established", open, 124 * time.Minute},
 		{"half closed", func(b *bench) { open(b); b.pass(tcp(host, peer, "FA")) }, 124 * time.Minute},
 		{"closed by us", func(b *bench) { open(b); b.want(tcp(peer, seen, "FA"), passed); b.pass(tcp(host, peer, "FA")) }, 4 * time.Minute},
@@ -176,14 +177,16 @@ func TestTCPTimeoutsFollowTheConnection(t *testing.T) {
 		{"reset by them", func(b *bench) { open(b); b.want(tcp(peer, seen, "R"), passed) }, 4 * time.Minute},
 		{"opened again", func(b *bench) { open(b); b.pass(tcp(host, peer, "R")); open(b) }, 124 * time.Minute},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, home(NAT{Kind: PortRestricted}))
-			c.talk(b)
-			b.sleep(c.lives - time.Second)
-			b.want(tcp(peer, seen, "A"), passed)
-			b.sleep(time.Second)
-			b.want(tcp(peer, seen, "A"), "")
-		})
+		for _, kind := range natKinds {
+			t.Run(c.name+"/"+kind.String(), func(t *testing.T) {
+				b := newBench(t, home(NAT{Kind: kind, Ports: PortPreserve}))
+				c.talk(b)
+				b.sleep(c.lives - time.Second)
+				b.want(tcp(peer, seen, "A"), passed)
+				b.sleep(time.Second)
+				b.want(tcp(peer, seen, "A"), "")
+			})
+		}
 	}
 }
 
