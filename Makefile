@@ -1,28 +1,33 @@
 # tombolo: `make demo` shows it, `make test` proves it. CONTRIBUTING.md explains the rest.
 
+SHELL   := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X tombolo/internal/cli.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
-GO_FILES := $(shell git ls-files '*.go' go.mod go.sum 2>/dev/null)
 
-.PHONY: all build demo test unit lint vet race cross docs bench fuzz soak deps clean
+# The packages in which goroutines share anything.
+RACE := ./internal/tunnel/... ./internal/lab/... ./internal/kernel/... ./internal/plan/plantest/...
+
+FUZZTIME ?= 1m
+
+.PHONY: all build demo deps deps-test test vet lint unit race cross docs docs-check golden bench fuzz soak clean
 
 all: build
 
-build: bin/tombolo ## bin/tombolo, for this machine
-
-bin/tombolo: $(GO_FILES)
-	$(BUILD) -o $@ ./cmd/tombolo
+build: ## bin/tombolo, for this machine
+	$(BUILD) -o bin/tombolo ./cmd/tombolo
 
 demo: deps build ## the home network on this machine, in namespaces
 	bin/tombolo demo $(DEMO)
 
-# What tombolo runs beside the kernel is nft; the rest are the tests' outside eyes.
-deps: ## install the Debian packages that are missing
-	@scripts/deps $(DEPS)
+deps: ## what tombolo runs beside the kernel
+	@scripts/deps
 
-test: DEPS := test
-test: deps vet lint cross docs-check unit race lab-test ## everything that must be true
+deps-test: ## and the programs that look at its work from outside
+	@scripts/deps test
+
+# The order: what fails fastest comes first.
+test: deps-test vet cross docs-check lint unit race ## everything that must be true
 	@echo "make test: all passed"
 
 vet:
@@ -35,7 +40,43 @@ lint: bin/golangci-lint
 	bin/golangci-lint run ./...
 
 unit:
-	go test -count=1 ./...
+	go test -count=1 -timeout 15m ./...
 
 race: ## what is concurrent, under the race detector
-	go test -count=1 -race $(RACE)
+	go test -count=1 -timeout 15m -race $(RACE)
+
+# A router's binary must build and stay small, also where integers have 32 bits.
+cross:
+	GOOS=linux GOARCH=mipsle GOMIPS=softfloat $(BUILD) -o bin/tombolo-mipsle ./cmd/tombolo
+	GOOS=linux GOARCH=arm $(BUILD) -o bin/tombolo-arm ./cmd/tombolo
+	@for b in mipsle arm; do s=$$(stat -c %s bin/tombolo-$$b); echo "bin/tombolo-$$b: $$s bytes"; \
+		[ $$s -lt 13000000 ] || { echo "bin/tombolo-$$b is not below 13 MB"; exit 1; }; done
+
+docs: build ## what is made from the code: pages, schema, pictures, man pages, completions
+	go test ./internal/spec -run Generated -update
+	bin/tombolo draw examples/home.yaml >docs/home.svg 2>/dev/null
+	go run ./cmd/docs bin/docs
+
+docs-check: build ## that the picture in the README is that of today; the rest is tested in spec
+	@bin/tombolo draw examples/home.yaml 2>/dev/null | cmp - docs/home.svg || { echo "hint: make docs"; exit 1; }
+	@go run ./cmd/docs bin/docs
+
+golden: ## write the golden files anew
+	go test ./internal/compile ./internal/plan ./internal/draw ./internal/spec -update
+
+bench: deps-test build ## measure, and write docs/benchmarks.md
+	go run ./cmd/bench -tombolo bin/tombolo -write docs/benchmarks.md
+
+fuzz: ## every fuzz target in turn
+	@set -e; for d in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+		for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$d/*_test.go | cut -c6-); do \
+			echo "$$d $$f"; go test ./$$d -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime=20x; \
+		done; done
+
+# A lab stays up while its paths are cut and healed; every pair must be reached at the end
+# of each round.
+soak: deps-test build
+	scripts/soak $(SOAK)
+
+clean:
+	rm -rf bin
