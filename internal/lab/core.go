@@ -44,6 +44,9 @@ func makeCore(core *namespaces, l *layout, nodes map[string]*namespaces) (*inter
 				return err
 			}
 		}
+		if err := w.routeAliases(l); err != nil {
+			return err
+		}
 		var err error
 		dev, err = w.makeEmulator(l)
 		return err
@@ -175,19 +178,54 @@ func (w wire) raiseEmulator(l *layout) error {
 		if err := w.add(route{dst: defaultOf(a), device: emulator, table: divertTable, protocol: protoStatic}); err != nil {
 			return err
 		}
-		rule := netlink.NewRule()
-		rule.Family, rule.Mark, rule.Table, rule.Priority = unix.AF_INET, divertMark, divertTable, divertTable
-		if a.Is6() {
-			rule.Family = unix.AF_INET6
-		}
-		if err := w.RuleAdd(rule); err != nil {
-			return fmt.Errorf("add rule fwmark %d: %w", divertMark, err)
+		if err := w.markRule(a, divertMark, divertTable); err != nil {
+			return err
 		}
 	}
 	for _, p := range l.places() {
 		if p.inside() {
 			dst := hostPrefix(p.where.NAT.Public)
 			if err := w.add(route{dst: dst, device: emulator, protocol: protoStatic}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// markRule routes what has the mark by a table, in the address family of a.
+func (w wire) markRule(a netip.Addr, mark uint32, table int) error {
+	rule := netlink.NewRule()
+	rule.Family, rule.Mark, rule.Table, rule.Priority = unix.AF_INET, mark, table, markPriority
+	if a.Is6() {
+		rule.Family = unix.AF_INET6
+	}
+	if err := w.RuleAdd(rule); err != nil {
+		return fmt.Errorf("add rule fwmark %d: %w", mark, err)
+	}
+	return nil
+}
+
+// routeAliases routes to the uplinks that core knows by another address, by the marks of
+// diverted.translate.
+func (w wire) routeAliases(l *layout) error {
+	n := 0
+	for _, r := range l.routers {
+		for _, u := range r.uplinks {
+			if !u.alias.IsValid() {
+				continue
+			}
+			device, mark := l.segments[u.segment].device, aliasMark+n
+			n++
+			for _, r := range []route{
+				{dst: hostPrefix(u.alias), device: device, protocol: protoStatic},
+				{dst: hostPrefix(u.address4.Addr()), device: device, table: mark, protocol: protoStatic},
+			} {
+				if err := w.add(r); err != nil {
+					return err
+				}
+			}
+			if err := w.markRule(u.alias, uint32(mark), mark); err != nil {
 				return err
 			}
 		}

@@ -16,8 +16,9 @@ const emulator = "emu0"
 // divertMark is on packets in core that go through the emulator, and divertTable is
 // where it routes them.
 const (
-	divertMark  = 1
-	divertTable = 100
+	divertMark   = 1
+	divertTable  = 100
+	markPriority = 100 // of the rules for marks
 )
 
 // diverted is what goes through the emulator instead of plainly through core.
@@ -27,7 +28,19 @@ type diverted struct {
 	to6    []netip.Prefix
 	pairs4 []devicePrefix
 	pairs6 []devicePrefix
+
+	aliases []alias
 }
+
+// alias is an uplink that core knows by another address than its own.
+type alias struct {
+	device     string
+	own, other netip.Addr
+}
+
+// aliasMark is on packets to the first alias after their translation; the next ones'
+// marks, which are also their tables' and rules' numbers, follow.
+const aliasMark = 1000
 
 // devicePrefix is what comes in by a device for a prefix.
 type devicePrefix struct {
@@ -41,6 +54,9 @@ func (p *paths) divert() diverted {
 	var d diverted
 	for i := range p.places {
 		here := &p.places[i]
+		if here.alias.IsValid() {
+			d.aliases = append(d.aliases, alias{here.device, here.own, here.alias})
+		}
 		if here.inside() || p.normal != (internet.Impairment{}) {
 			d.from = append(d.from, here.device)
 		}
@@ -112,6 +128,7 @@ func (d diverted) ruleset() string {
 	both := func(p devicePrefix) string { return quote(p.device) + " . " + p.prefix.String() }
 	set(&s, "pairs4", "type iface_index . ipv4_addr", "interval", d.pairs4, both)
 	set(&s, "pairs6", "type iface_index . ipv6_addr", "interval", d.pairs6, both)
+	d.translate(&s)
 	fmt.Fprintf(&s, `	chain divert {
 		type filter hook prerouting priority mangle; policy accept;
 		iif %[1]q return
@@ -124,6 +141,24 @@ func (d diverted) ruleset() string {
 }
 `, emulator, divertMark)
 	return s.String()
+}
+
+// translate writes the chains that put an alias in the place of an uplink's own address
+// and back, without a state.
+func (d diverted) translate(s *strings.Builder) {
+	if len(d.aliases) == 0 {
+		return
+	}
+	var in, back strings.Builder
+	for i, a := range d.aliases {
+		fmt.Fprintf(&in, "\t\tiif %q ip saddr %s ip saddr set %s\n", a.device, a.own, a.other)
+		fmt.Fprintf(&back, "\t\tip daddr %s ip daddr set %s meta mark set %d return\n", a.other, a.own, aliasMark+i)
+	}
+	s.WriteString("\tchain leave {\n\t\ttype filter hook prerouting priority raw; policy accept;\n" + in.String() + "\t}\n")
+	// After the decision to divert, which knows aliases only.
+	s.WriteString("\tchain arrive {\n\t\ttype filter hook prerouting priority dstnat; policy accept;\n")
+	fmt.Fprintf(s, "\t\tmeta mark %d return\n%s\t}\n", divertMark, back.String())
+	s.WriteString("\tchain answer {\n\t\ttype route hook output priority mangle; policy accept;\n" + back.String() + "\t}\n")
 }
 
 func quote(device string) string { return `"` + device + `"` }

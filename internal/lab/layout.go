@@ -49,6 +49,11 @@ type uplink struct {
 
 	nat internet.NAT
 	six netip.Prefix // the /48 for what is advertised and delegated
+
+	// alias, if valid, is the address that the rest of the Internet, the NAT included,
+	// knows address4 by: something on the way translates one to one, both ways.
+	alias netip.Addr
+	spare netip.Addr // for an alias
 }
 
 // place is the uplink's name in the emulated Internet.
@@ -71,8 +76,12 @@ func (u *uplink) public() []netip.Addr {
 	var out []netip.Addr
 	for _, p := range u.addresses() {
 		a := p.Addr()
-		if a.Is4() && u.nat.Kind != internet.None {
+		switch {
+		case !a.Is4():
+		case u.nat.Kind != internet.None:
 			a = u.nat.Public
+		case u.alias.IsValid():
+			a = u.alias
 		}
 		out = append(out, a)
 	}
@@ -102,6 +111,7 @@ type segment struct {
 	mtu       int
 	addresses []netip.Prefix // core's
 	advertise netip.Prefix   // the /64 that router advertisements hold; zero: none are sent
+	hidden    bool           // its IPv4 addresses are also another segment's
 }
 
 // newLayout computes what a lab consists of. All that is wrong is told at once.
@@ -250,7 +260,7 @@ func (b *builder) checkAddresses() {
 	}
 	for _, s := range b.segments {
 		for _, p := range s.addresses {
-			if !p.Addr().IsLinkLocalUnicast() {
+			if !p.Addr().IsLinkLocalUnicast() && !(s.hidden && p.Addr().Is4()) {
 				claim(p.Addr(), "the gateway at "+s.device)
 			}
 		}
@@ -258,6 +268,9 @@ func (b *builder) checkAddresses() {
 	for _, r := range b.routers {
 		for _, u := range r.uplinks {
 			for _, p := range u.addresses() {
+				if p == u.address4 && u.alias.IsValid() {
+					p = hostPrefix(u.alias)
+				}
 				claim(p.Addr(), "uplink "+u.place())
 			}
 			// Places may share a NAT, and so its public address.

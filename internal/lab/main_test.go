@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-
-	"tombolo/internal/state"
 )
 
 // The test program is also the lab's process, and what Enter runs again.
@@ -30,7 +28,7 @@ var commands = map[string]func(ctx context.Context, arg string) error{
 	"serve": Serve,
 	"down":  Down,
 	"up": func(ctx context.Context, name string) error {
-		_, err := Up(ctx, Config{Name: name, Routers: home(), Command: serveCommand})
+		_, err := Up(ctx, Config{Name: name, Routers: examples["home"], Command: serveCommand})
 		return err
 	},
 	"exec": func(ctx context.Context, name string) error {
@@ -57,26 +55,10 @@ func prefixes(list ...string) []netip.Prefix {
 	return out
 }
 
-// home is what the compiler makes of examples/home.yaml, as far as a lab looks at it.
-func home() []state.Router {
-	return []state.Router{
-		{
-			Network: "home", Site: "op1", Endpoints: []string{"op1.example.net:51820"},
-			LANs:    []state.LAN{{Device: "br-lan", Prefixes: prefixes("192.168.35.0/24")}},
-			Uplinks: []state.Uplink{{Device: "eth0", DHCP: true, MTU: 1500}},
-		},
-		{
-			Network: "home", Site: "op2",
-			LANs:    []state.LAN{{Device: "br-lan", Prefixes: prefixes("192.168.36.0/24")}},
-			Uplinks: []state.Uplink{{Device: "eth0", DHCP: true, MTU: 1500}},
-		},
-		{
-			Network: "home", Site: "op3", Endpoints: []string{"203.0.113.3:51820"},
-			LANs: []state.LAN{{Device: "br-lan", Prefixes: prefixes("192.168.37.0/24", "fd00:37::/64")}},
-			Uplinks: []state.Uplink{{
-				Device: "eth0", MTU: 1500,
-				Addresses: prefixes("203.0.113.3/24"), Gateways: []netip.Addr{addr("203.0.113.1")},
-			}},
-		},
+func addrs(list ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range list {
+		out = append(out, addr(s))
 	}
+	return out
 }

@@ -62,14 +62,26 @@ func (n *namespaces) do(f func() error) error {
 // onThread calls f on a thread of its own, which then ends: whatever namespaces f
 // entered, no other goroutine comes to run in them.
 func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		var err error
-		defer func() { done <- err }()
-		err = f()
-	}()
+	done, started := make(chan error, 1), make(chan struct{})
+	go runOnThread(f, done, started)
 	return <-done
+}
+
+func runOnThread(f func() error, done chan<- error, started chan<- struct{}) {
+	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	if unix.Gettid() == unix.Getpid() {
+		// Only the main thread never ends, and /proc/PID shows its namespaces as the
+		// process's: whoever takes down the lab would take us for a part of it. While we
+		// hold it, another goroutine has another thread.
+		next := make(chan struct{})
+		go runOnThread(f, done, next)
+		<-next
+		runtime.UnlockOSThread()
+		close(started)
+		return
+	}
+	close(started)
+	done <- f()
 }
 
 // current opens the calling thread's namespaces.

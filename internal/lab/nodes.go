@@ -20,9 +20,15 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// entries calls f with each key and value of a mapping.
+// isNull reports whether a key has no value.
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+// entries calls f with each key and value of a mapping. No value is an empty mapping.
 func (p *parser) entries(n *yaml.Node, what string, f func(key, value *yaml.Node)) {
 	n = resolve(n)
+	if isNull(n) {
+		return
+	}
 	if n.Kind != yaml.MappingNode {
 		p.wrong(n, "", "%s is a mapping: name and value", what)
 		return

@@ -72,9 +72,6 @@ func (p *parser) syntax(err error) {
 
 // document reads the whole. The Internet's hosts come first: paths name them.
 func (p *parser) document(root *yaml.Node) {
-	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
-		return // nothing but comments
-	}
 	var sites, paths *yaml.Node
 	p.mapping(root, "a lab file", fields{
 		"internet": p.internet,
@@ -101,6 +98,9 @@ func (p *parser) document(root *yaml.Node) {
 
 // internet reads the Internet's hosts: a mapping of name to what it is.
 func (p *parser) internet(n *yaml.Node) {
+	if isNull(n) {
+		return // not said
+	}
 	p.file.Internet = []InternetHost{}
 	p.entries(n, "internet", func(key, value *yaml.Node) {
 		h := InternetHost{Name: key.Value}
@@ -110,11 +110,9 @@ func (p *parser) internet(n *yaml.Node) {
 		if _, taken := p.devices[h.Name]; taken {
 			p.wrong(key, "", "%q is a site of the network, and so cannot be an Internet host too", h.Name)
 		}
-		if value.Tag != "!!null" {
-			p.mapping(value, "an Internet host", fields{
-				"address": func(n *yaml.Node) { h.Addresses = p.addresses(n) },
-			})
-		}
+		p.mapping(value, "an Internet host", fields{
+			"address": func(n *yaml.Node) { h.Addresses = p.addresses(n) },
+		})
 		p.file.Internet = append(p.file.Internet, h)
 	})
 }
@@ -235,6 +233,9 @@ func (p *parser) defaults(n *yaml.Node) {
 
 // paths reads what paths do.
 func (p *parser) paths(n *yaml.Node) {
+	if isNull(n) {
+		return
+	}
 	if n.Kind != yaml.SequenceNode {
 		p.wrong(n, "- {between: [a, b], rtt: 20ms}", "paths is a list")
 		return

@@ -19,6 +19,8 @@ type place struct {
 	device  string // in core: where its packets come in
 	segment int    // -1 for a host
 	where   internet.Place
+	own     netip.Addr // what the uplink itself has, where it has an alias
+	alias   netip.Addr
 }
 
 // inside reports whether a NAT stands before the place.
@@ -37,6 +39,9 @@ func (l *layout) places() []place {
 		for _, u := range r.uplinks {
 			p := place{name: u.place(), site: r.site, device: l.segments[u.segment].device, segment: u.segment}
 			p.where = internet.Place{Name: p.name, NAT: u.nat, Prefixes: u.prefixes(alone[u.segment] == 1)}
+			if u.alias.IsValid() {
+				p.own, p.alias = u.address4.Addr(), u.alias
+			}
 			out = append(out, p)
 		}
 	}
@@ -62,6 +67,8 @@ func (u *uplink) prefixes(alone bool) []netip.Prefix {
 	}
 	for _, p := range u.addresses() {
 		switch {
+		case p == u.address4 && u.alias.IsValid():
+			add(hostPrefix(u.alias))
 		case !alone, p.Addr().Is4() && u.nat.Kind == internet.None:
 			add(hostPrefix(p.Addr()))
 		case p == u.address6:

@@ -10,7 +10,8 @@ import (
 var linkLocalGateway = netip.MustParsePrefix("fe80::1/64")
 
 // joinSegments puts uplinks on wires: those that name the same segment, or are described
-// with the same subnet, share one.
+// with the same subnet, share one. Two with the very same address, as behind two providers'
+// boxes that are alike, do not: the second is known by an alias.
 func (b *builder) joinSegments() {
 	index := map[string]int{}
 	var members [][]*uplink
@@ -19,11 +20,17 @@ func (b *builder) joinSegments() {
 			u := &b.routers[i].uplinks[j]
 			key := segmentKey(u, b.file.Sites[u.site].Uplinks[u.device].Segment)
 			at, ok := index[key]
-			if !ok {
+			hidden := ok && !u.dhcp && slices.ContainsFunc(members[at], func(m *uplink) bool { return m.address4 == u.address4 })
+			if !ok || hidden {
 				at = len(members)
-				index[key] = at
 				members = append(members, nil)
-				b.segments = append(b.segments, segment{key: key})
+				b.segments = append(b.segments, segment{key: key, hidden: hidden})
+			}
+			if !ok {
+				index[key] = at
+			}
+			if hidden && !u.alias.IsValid() {
+				u.alias = u.spare
 			}
 			u.segment = at
 			members[at] = append(members[at], u)

@@ -45,12 +45,13 @@ var (
 	}
 
 	// A router is as a Debian machine before anybody made a router of it: it does not
-	// forward, and its devices filter loosely by reverse path (systemd's
-	// 50-default.conf).
+	// forward, its devices filter loosely by reverse path, and one address's end is not
+	// that of its neighbours (systemd's 50-default.conf).
 	routerSettings = []setting{
 		{"ipv4/ip_forward", "0"},
 		{"ipv6/conf/all/forwarding", "0"},
 		{"ipv4/conf/default/rp_filter", "2"},
+		{"ipv4/conf/default/promote_secondaries", "1"},
 	}
 
 	hostSettings = []setting{

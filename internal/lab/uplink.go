@@ -73,6 +73,7 @@ func (b *builder) uplinks(r state.Router) []uplink {
 			dhcp:   described.DHCP,
 			six:    blocks.six,
 		}
+		u.spare, _ = addressAt(blocks.private, 2)
 		if u.mtu == 0 {
 			u.mtu = ethernetMTU
 		}
@@ -89,6 +90,13 @@ func (b *builder) uplinks(r state.Router) []uplink {
 			}
 		}
 		out = append(out, u)
+	}
+	// An address that an endpoint names and a router does not have is translated before
+	// it, by the box of the provider that forwards the ports.
+	for i := range out {
+		if u := &out[i]; len(v4) > 0 && !u.dhcp && u.address4.Addr().IsPrivate() {
+			u.alias, v4 = v4[0], v4[1:]
+		}
 	}
 	for _, a := range append(v4, v6...) {
 		b.wrong("site %s: no uplink has the endpoint's address %s, and none is left to lease it", r.Site, a)

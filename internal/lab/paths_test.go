@@ -1,0 +1,205 @@
+package lab
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"tombolo/internal/lab/internet"
+	"tombolo/internal/state"
+)
+
+// office is a layout with a site that has two uplinks.
+func officePaths(t *testing.T, f File) *paths {
+	t.Helper()
+	l, err := newLayout("x", examples["two-uplinks"], f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPaths(l, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// delay is the delay from one place to another; -1 if it is cut.
+func (p *paths) delay(from, to string) time.Duration {
+	imp := p.impairment(pair{p.find(from)[0], p.find(to)[0]})
+	if imp.Cut {
+		return -1
+	}
+	return imp.Delay
+}
+
+func delayed(from, to string, d time.Duration, both bool) Path {
+	return Path{From: from, To: to, Both: both, Impairment: internet.Impairment{Delay: d}}
+}
+
+func TestPathsOfUplinksAreStrongerThanThoseOfSites(t *testing.T) {
+	p := officePaths(t, File{
+		Default: Default{Impairment: internet.Impairment{Delay: 1}},
+		Paths: []Path{
+			delayed("office/eth1", "branch/eth0", 4, true),
+			delayed("office/eth1", "branch", 3, true),
+			delayed("office", "branch", 2, true),
+			delayed("branch", "office/eth2", 5, false),
+		},
+	})
+	for _, c := range []struct {
+		from, to string
+		want     time.Duration
+	}{
+		{"office/eth1", "branch", 4},
+		{"branch", "office/eth1", 4},
+		{"office/eth2", "branch", 2},
+		{"branch", "office/eth2", 5},
+		{"inet", "office/eth1", 1},
+		{"office/eth1", "office/eth2", 1},
+	} {
+		if got := p.delay(c.from, c.to); got != c.want {
+			t.Errorf("%s to %s: %d, want %d", c.from, c.to, got, c.want)
+		}
+	}
+}
+
+func TestCutAndHeal(t *testing.T) {
+	p := officePaths(t, File{Paths: []Path{delayed("office", "branch", 7, true)}})
+	do := func(from, to string, cut bool) {
+		t.Helper()
+		if err := p.cut(from, to, cut); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state := func() string {
+		return fmt.Sprint(p.delay("office/eth1", "branch"), p.delay("branch", "office/eth1"), p.delay("office/eth2", "branch"),
+			p.delay("office/eth1", "inet"), p.delay("inet", "branch"))
+	}
+	for _, step := range []struct {
+		from, to string
+		cut      bool
+		want     string
+	}{
+		{"office", "branch", true, "-1ns -1ns -1ns 0s 0s"},
+		{"office/eth2", "branch", false, "-1ns -1ns 7ns 0s 0s"},
+		{"office/eth1", "", true, "-1ns -1ns 7ns -1ns 0s"},
+		{"inet", "branch", true, "-1ns -1ns 7ns -1ns -1ns"},
+		{"branch", "", false, "7ns 7ns 7ns -1ns 0s"},
+		{"office", "", false, "7ns 7ns 7ns 0s 0s"},
+	} {
+		do(step.from, step.to, step.cut)
+		if got := state(); got != step.want {
+			t.Errorf("after %+v: %s", step, got)
+		}
+	}
+	for _, c := range []struct{ from, to, want string }{
+		{"mars", "", `there is no site or Internet host "mars"; there are branch, inet, office`},
+		{"branch", "mars", `there is no site or Internet host "mars"; there are branch, inet, office`},
+		{"branch", "branch/eth0", "a path has two ends"},
+	} {
+		if err := p.cut(c.from, c.to, true); err == nil || err.Error() != c.want {
+			t.Errorf("cut %s %s: %v, want %s", c.from, c.to, err, c.want)
+		}
+	}
+}
+
+func TestOneWireCannotBeCut(t *testing.T) {
+	routers := []state.Router{
+		{Site: "a", Uplinks: []state.Uplink{static("eth0", "192.0.2.2/24", "192.0.2.1")}},
+		{Site: "b", Uplinks: []state.Uplink{static("eth0", "192.0.2.3/24", "192.0.2.1")}},
+	}
+	l, err := newLayout("x", routers, File{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPaths(l, File{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "a and b are on one wire, which cannot be cut"
+	if err := p.cut("a", "b", true); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if err := p.cut("a", "", true); err != nil {
+		t.Error(err)
+	}
+	if p.delay("a", "inet") != -1 || p.delay("a", "b") != 0 {
+		t.Error("a is not cut from inet, or is from b")
+	}
+	want = "path from a to b: both are on one wire, where there is no path to change"
+	if _, err := newPaths(l, File{Paths: []Path{delayed("a", "b", 1, true)}}); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestSiteReachesOnlyWhatItSays(t *testing.T) {
+	f := exampleFile(t, "relay")
+	l, err := newLayout("x", examples["relay"], f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPaths(l, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reached []string
+	for _, from := range []string{"lab-a", "relay-b", "exit-c", "inet"} {
+		for _, to := range []string{"lab-a", "relay-b", "exit-c", "inet"} {
+			if from != to && p.delay(from, to) >= 0 {
+				reached = append(reached, from+">"+to)
+			}
+		}
+	}
+	want := []string{"lab-a>relay-b", "relay-b>lab-a", "relay-b>exit-c", "exit-c>relay-b", "exit-c>inet", "inet>exit-c"}
+	if !slices.Equal(reached, want) {
+		t.Errorf("got %v, want %v", reached, want)
+	}
+}
+
+func TestEngineIsToldOnlyWhatChanged(t *testing.T) {
+	p := officePaths(t, File{Paths: []Path{delayed("office/eth1", "branch", 7, false)}})
+	e := internet.New(1)
+	given, err := p.apply(e, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cut("branch", "inet", true); err != nil {
+		t.Fatal(err)
+	}
+	if given, err = p.apply(e, given); err != nil {
+		t.Fatal(err)
+	}
+	if !e.Path("branch/eth0", "inet").Cut || e.Path("office/eth1", "branch/eth0").Delay != 7 {
+		t.Error("the engine does not have what was set")
+	}
+	if err := p.cut("branch", "", false); err != nil {
+		t.Fatal(err)
+	}
+	if given, err = p.apply(e, given); err != nil {
+		t.Fatal(err)
+	}
+	if e.Path("branch/eth0", "inet").Cut || len(given) != 1 {
+		t.Errorf("the cut is still there: %v", given)
+	}
+}
+
+func TestUnimpairedPathsAreNotDiverted(t *testing.T) {
+	l, err := newLayout("x", mesh(3), File{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPaths(l, File{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := p.divert(); len(d.from)+len(d.to4)+len(d.to6)+len(d.pairs4)+len(d.pairs6) != 0 {
+		t.Errorf("diverted: %+v", d)
+	}
+	if p, err = newPaths(l, File{Default: Default{Impairment: internet.Impairment{Delay: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.divert().from, []string{"inet.eth0", "s0.eth0", "s1.eth0", "s2.eth0"}; !slices.Equal(got, want) {
+		t.Errorf("with a default delay: %v, want %v", got, want)
+	}
+}
