@@ -63,6 +63,7 @@ const (
 	codeDeviceTwice     = "device-twice"
 	codeUplinkOverlap   = "uplink-overlap"
 	codeSmallMTU        = "small-mtu"
+	codeLargeMTU        = "large-mtu"
 	codePort            = "port-overflow"
 	codePortClash       = "port-clash"
 	codeSettings        = "bad-setting"

@@ -104,7 +104,7 @@ func TestExamplesFitTheSchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := s.Validate(asJSON(t, "network: n\noverlay: 10.0.0.0/24\nsites: {a: {adress: 1.2.3.4}}\n")); err == nil {
+	if err := s.Validate(asJSON(t, "network: n\noverlay: 10.0.0.0/24\nsites: {a: {colour: blue}}\n")); err == nil {
 		t.Error("the schema takes an unknown key")
 	}
 }

@@ -52,7 +52,7 @@ var deviceRecord = record[deviceDecl]{
 			doc: "Its public key."},
 			into(publicKey, func(c *deviceDecl) *at[key.Public] { return &c.key })},
 		{entry{key: "full", concept: "client", also: []string{"all", "full-tunnel"}, example: "true",
-			doc: "Whether all its traffic comes through the network, not only what goes to the sites; `false`."},
+			doc: "Whether all its traffic comes through the network, not only what goes to the sites. Default: `false`."},
 			into(boolean, func(c *deviceDecl) *at[bool] { return &c.full })},
 		{entry{key: "dns", concept: "client", also: []string{"resolver", "nameserver"}, example: "192.168.35.1",
 			doc: "The resolvers in its configuration: an address or a list."},
@@ -73,10 +73,10 @@ var exitRecord = record[exitDecl]{
 			doc: "The sites where it leaves, in order of preference; one or a list."},
 			into(oneOrMore(siteName, "one site or a list of them"), func(e *exitDecl) *at[[]at[string]] { return &e.via })},
 		{entry{key: "otherwise", concept: "exit", also: []string{"else", "fallback"}, example: "block",
-			doc: "What happens while none of these works: `local` (the default), it leaves by the site's own uplink; or `block`, it does not leave."},
+			doc: "What happens while none of these works: `local` (the default), the traffic leaves by the site's own uplink; or `block`, it does not leave."},
 			into(oneOf("local", "block"), func(e *exitDecl) *at[string] { return &e.otherwise })},
 		{entry{key: "router", concept: "exit", also: []string{"routers", "self"}, example: "true",
-			doc: "Whether the routers' own traffic goes there too; `false`."},
+			doc: "Whether the routers' own traffic goes there too. Default: `false`."},
 			into(boolean, func(e *exitDecl) *at[bool] { return &e.router })},
 	},
 }
@@ -266,7 +266,7 @@ func badHost(host string) *mistake {
 			if c > 0x7f {
 				return bad("write the form that begins with `xn--`", "%q is no host name as the DNS has it: it holds %q", clip(host), c)
 			}
-			if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-') {
+			if !base64Digit(c) && c != '-' || c == '+' || c == '/' {
 				return bad("for example `op1.example.net`, `203.0.113.3` or `203.0.113.3:51820`", "%q is no host name: it holds %q", clip(host), c)
 			}
 		}

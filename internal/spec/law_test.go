@@ -160,3 +160,53 @@ func FuzzParse(f *testing.F) {
 		n.MissingKeys(-1, text)
 	})
 }
+
+// Files in which words and lines of other files stand in each other's place reach the
+// checks that random bytes do not.
+func TestMixedUpFilesAreParsedOrRefused(t *testing.T) {
+	var files [][]string
+	var words []string
+	golden(t, func(name, text string) string {
+		files = append(files, strings.SplitAfter(text, "\n"))
+		words = append(words, strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \n{}[],", r) })...)
+		_, ds := spec.Parse(name, []byte(text))
+		return ds.String()
+	})
+	for _, text := range examples(t) {
+		files = append(files, strings.SplitAfter(text, "\n"))
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		lines := append([]string(nil), rapid.SampledFrom(files).Draw(t, "file")...)
+		for range rapid.IntRange(1, 6).Draw(t, "changes") {
+			i := rapid.IntRange(0, len(lines)-1).Draw(t, "line")
+			switch rapid.IntRange(0, 3).Draw(t, "change") {
+			case 0:
+				lines[i] = rapid.SampledFrom(rapid.SampledFrom(files).Draw(t, "other")).Draw(t, "by")
+			case 1:
+				lines[i] = ""
+			default:
+				old := strings.FieldsFunc(lines[i], func(r rune) bool { return strings.ContainsRune(" \n{}[],", r) })
+				if len(old) > 0 {
+					lines[i] = strings.Replace(lines[i], rapid.SampledFrom(old).Draw(t, "word"), rapid.SampledFrom(words).Draw(t, "by"), 1)
+				}
+			}
+		}
+		text := strings.Join(lines, "")
+		n, ds := spec.Parse("n.yaml", []byte(text))
+		if (n == nil) != ds.HasErrors() {
+			t.Fatalf("network %v, diagnostics\n%s\nof\n%s", n, ds, text)
+		}
+		if n == nil {
+			return
+		}
+		for i := range n.Sites {
+			for j := range n.Sites {
+				if i != j && n.Links.Has(i, j) && !n.Links.Options(i, j).NoTunnel {
+					if p := n.Port(i, j); p < 1 || p > 65535 {
+						t.Fatalf("port %d of\n%s", p, text)
+					}
+				}
+			}
+		}
+	})
+}

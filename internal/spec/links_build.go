@@ -176,13 +176,34 @@ func (b *builder) between(l linkDecl) {
 	b.tuned[ordered(x, y)] = l.Pos
 	b.asked = append(b.asked, askedLink{x, y, l.Pos})
 	opts := LinkOptions{Pos: l.Pos, MTU: o.mtu.or(0), Keepalive: o.keepalive.or(0), Preshared: o.psk.or(false), Cost: o.cost.or(0)}
-	if o.mtu.ok && o.mtu.v < leastMTU6 {
-		b.warn(o.mtu.Pos, codeSmallMTU, "", "a link with an MTU below %d carries no IPv6 (RFC 8200 §5)", leastMTU6)
-	}
+	b.checkMTU(x, y, o.mtu)
 	b.linkPorts(&opts, x, y, o.port)
 	b.noTunnel(&opts, x, y, &l)
 	b.n.Links.SetOptions(x, y, opts)
 }
+
+// checkMTU warns of an MTU with which a link between x and y loses packets.
+func (b *builder) checkMTU(x, y int, mtu at[int]) {
+	if !mtu.ok {
+		return
+	}
+	if mtu.v < leastMTU6 {
+		b.warn(mtu.Pos, codeSmallMTU, "", "a link with an MTU below %d carries no IPv6 (RFC 8200 §5)", leastMTU6)
+	}
+	for _, i := range []int{x, y} {
+		for _, u := range b.n.Sites[i].Uplinks {
+			if mtu.v > u.MTU-tunnelOverhead {
+				b.warn(mtu.Pos, codeLargeMTU, "leave `mtu:` out, or say the `mtu:` of the uplink if it is larger",
+					"a link with an MTU of %d does not fit through uplink %q of site %q, with %d: a tunnel takes %d bytes over IPv4, 80 over IPv6", mtu.v, u.Device, b.n.Sites[i].Name, u.MTU, tunnelOverhead)
+				return
+			}
+		}
+	}
+}
+
+// tunnelOverhead is what a tunnel takes of a packet at the least: an IPv4 and a UDP
+// header, and WireGuard's 32 bytes.
+const tunnelOverhead = 20 + 8 + 32
 
 // leastMTU6 is the smallest MTU that carries IPv6.
 const leastMTU6 = 1280

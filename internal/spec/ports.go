@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // ports reports links whose UDP ports are none, or somebody else's.
@@ -28,8 +29,33 @@ func (b *builder) ports() {
 			b.overflow(i, forced, tooHigh)
 		}
 		b.portClashes(i, forced[i])
+		b.closedPorts(i)
 	}
 	b.endpointPorts(highest)
+}
+
+// closedPorts warns of a site that lets ports in of which no link has one.
+func (b *builder) closedPorts(i int) {
+	s := &b.n.Sites[i]
+	if b.wrong > 0 || len(s.Endpoints) == 0 || len(s.Inbound.Ports) == 0 {
+		return
+	}
+	var ports []string
+	for j := range b.n.Sites {
+		if i == j || !b.n.Links.Has(i, j) {
+			continue
+		}
+		port := b.n.Port(i, j)
+		if s.Dialable(port) {
+			return
+		}
+		if p := fmt.Sprint(port); !slices.Contains(ports, p) && len(ports) < 5 {
+			ports = append(ports, p)
+		}
+	}
+	if len(ports) > 0 {
+		b.warn(b.f.sites.v[i].v.inbound.Pos, codeInbound, "its links listen on "+few(ports, 4), "site %q lets in no port on which a link of it listens, so nobody can dial it", s.Name)
+	}
 }
 
 func (b *builder) allAddressed() bool {

@@ -10,6 +10,13 @@ import (
 func Reference() string {
 	var b strings.Builder
 	b.WriteString(referenceIntro)
+	var contents []string
+	grammar.walk(func(s *section) {
+		if s.title != "" {
+			contents = append(contents, fmt.Sprintf("[%s](#%s)", s.title, CleanName(s.title)))
+		}
+	})
+	fmt.Fprintf(&b, "\n%s\n", strings.Join(contents, " · "))
 	grammar.walk(func(s *section) {
 		if s.title != "" {
 			s.document(&b)
@@ -112,7 +119,8 @@ sites:
 links: mesh
 ` + "```" + `
 
-The other examples on this page are parts of such a file. An editor that knows JSON Schema shows
+The other examples on this page are parts of such a file. Below each key stands what it takes,
+whether it is required, and the concept that it is about. An editor that knows JSON Schema shows
 the same with ` + "`network.schema.json`" + `: for the YAML language server, let the file begin with
 ` + "`# yaml-language-server: $schema=network.schema.json`" + `.
 `

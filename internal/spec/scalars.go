@@ -117,8 +117,9 @@ func number(what string, least, most int) shape[int] {
 	return s
 }
 
-// word32 is the shape of a 32-bit number, which may be hexadecimal.
-func word32(what string, least, most uint32) shape[uint32] {
+// word32 is the shape of a 32-bit number, not 0, which may be hexadecimal.
+func word32(what string, most uint32) shape[uint32] {
+	const least = 1
 	s := schema{"anyOf": []any{schema{"type": "integer", "minimum": least, "maximum": most}, schema{"type": "string", "pattern": "^0x[0-9a-fA-F]+$"}}}
 	return scalar("a number", s, func(text string) (uint32, *mistake) {
 		digits, base := text, 10
@@ -129,7 +130,7 @@ func word32(what string, least, most uint32) shape[uint32] {
 		switch {
 		case err != nil:
 			return 0, &mistake{}
-		case n < uint64(least) || n > uint64(most):
+		case n < least || n > uint64(most):
 			return 0, &mistake{code: codeRange, message: fmt.Sprintf("%s goes from %d to %d; this is %s", what, least, most, clip(text))}
 		}
 		return uint32(n), nil

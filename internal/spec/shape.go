@@ -136,7 +136,7 @@ func (r *record[T]) section() *section {
 	s := &section{noun: r.noun, title: r.title, doc: r.doc, context: r.context}
 	for _, f := range r.fields {
 		e := f.entry
-		e.described = f.binding.shape
+		e.described = f.shape
 		s.entries = append(s.entries, e)
 	}
 	return s
@@ -175,7 +175,7 @@ func (r *record[T]) read(d *decoder, n *yaml.Node, t *T) bool {
 		f := r.find(k)
 		switch {
 		case k.Kind != yaml.ScalarNode:
-			d.err(posOf(k), codeKeyKind, "", "a key is a name, not %s", kindOf(k))
+			d.err(posOf(k), codeKeyKind, "is a bracket in the wrong place?", "a key is a name, not %s", kindOf(k))
 		case f < 0:
 			meant[d.unknownKey(k, table, owner)] = true
 		case lines[f] > 0:
@@ -285,7 +285,7 @@ func mapOf[V any](noun, what string, item shape[V]) shape[[]named[V]] {
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			k, v := n.Content[i], n.Content[i+1]
 			if k.Kind != yaml.ScalarNode {
-				d.err(posOf(k), codeKeyKind, "", "the name of a %s cannot be %s", noun, kindOf(k))
+				d.err(posOf(k), codeKeyKind, "is a bracket in the wrong place?", "the name of a %s cannot be %s", noun, kindOf(k))
 				continue
 			}
 			if line, dup := seen[k.Value]; dup {

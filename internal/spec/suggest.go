@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -42,18 +43,37 @@ func (s *section) suggestion(word string, grammar *section) (meant, hint string)
 	if near := nearest(word, keys); near != "" {
 		return near, fmt.Sprintf("did you mean `%s:`?", near)
 	}
-	var homes []string
-	grammar.walk(func(in *section) {
+	mine := fmt.Sprintf("the keys of %s are %s", article(s.noun), listKeys(keys))
+	if len(keys) == 1 {
+		mine = fmt.Sprintf("the only key of %s is %s", article(s.noun), listKeys(keys))
+	}
+	if home := grammar.home(word, s); home != "" {
+		return "", home + "; " + mine
+	}
+	return "", mine
+}
+
+// home says where in the grammar a key has its place, other than in the section not.
+func (s *section) home(word string, not *section) string {
+	homes := map[string][]string{} // by key
+	s.walk(func(in *section) {
 		for _, e := range in.entries {
-			if e.key == word && in.noun != s.noun {
-				homes = append(homes, article(in.noun))
+			if in.noun != not.noun && (e.key == word || slices.Contains(e.also, word)) {
+				homes[e.key] = append(homes[e.key], article(in.noun))
 			}
 		}
 	})
-	if len(homes) > 0 {
-		return "", fmt.Sprintf("`%s:` is a key of %s; those of %s are %s", word, either(homes), article(s.noun), listKeys(keys))
+	key := word
+	if homes[key] == nil { // a word for something that is called otherwise
+		for _, k := range slices.Sorted(maps.Keys(homes)) {
+			key = k
+			break
+		}
 	}
-	return "", fmt.Sprintf("the keys of %s are %s", article(s.noun), listKeys(keys))
+	if homes[key] == nil {
+		return ""
+	}
+	return fmt.Sprintf("`%s:` is a key of %s", key, either(homes[key]))
 }
 
 // walk visits s and every section below it, each once.

@@ -63,7 +63,7 @@ func (b *builder) readDevices(c *Clients, f clientsDecl) {
 			continue
 		}
 		if other, dup := taken[d.v.address.v]; dup {
-			b.err(d.v.address.Pos, codeDuplicateAddress, "give each device its own, or leave `address:` out", "address %v is already that of device %q (line %d)", d.v.address.v, clip(other.name), other.Pos.Line)
+			b.err(d.v.address.Pos, codeDuplicateAddress, "give each device its own, or leave `address:` out", "address %v is already that of device %q (line %d)", d.v.address.v, clip(other.name), other.Line)
 			continue
 		}
 		if b.inPrefix(d.v.address, f.pool.v, "pool") {
@@ -82,7 +82,7 @@ func (b *builder) readDevices(c *Clients, f clientsDecl) {
 					a = nextFree(f.pool.v, a, 0, func(a netip.Addr) bool { _, t := taken[a]; return t })
 					hint = "add `address: " + a.String() + "` to device \"" + clip(d.name) + "\""
 				}
-				b.err(d.Pos, codeHashCollision, hint, "device %q names no address, and the one that its name hashes to, %v, is that of device %q (line %d)", clip(d.name), hashed, clip(other.name), other.Pos.Line)
+				b.err(d.Pos, codeHashCollision, hint, "device %q names no address, and the one that its name hashes to, %v, is that of device %q (line %d)", clip(d.name), hashed, clip(other.name), other.Line)
 			}
 			taken[a] = d
 		}

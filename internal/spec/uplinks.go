@@ -30,8 +30,8 @@ func (b *builder) readUplinks(s *Site, decl *siteDecl) {
 			u.Checks = append(u.Checks, c.v)
 		}
 		b.readAddresses(&u, d)
-		if d.v.mtu.ok && u.MTU < leastMTU6+60 {
-			b.warn(d.v.mtu.Pos, codeSmallMTU, "", "links over an uplink with an MTU below %d carry no IPv6: a tunnel takes 60 bytes, and IPv6 needs %d", leastMTU6+60, leastMTU6)
+		if d.v.mtu.ok && u.MTU < leastMTU6+tunnelOverhead {
+			b.warn(d.v.mtu.Pos, codeSmallMTU, "", "links over an uplink with an MTU below %d carry no IPv6: a tunnel takes %d bytes, and IPv6 needs %d", leastMTU6+tunnelOverhead, tunnelOverhead, leastMTU6)
 		}
 		s.Uplinks = append(s.Uplinks, u)
 	}
@@ -145,10 +145,10 @@ func (b *builder) uplinks() {
 	}
 	crossings(subnets, taken, func(u, x *block) {
 		site := b.n.Sites[u.site].Name
-		switch {
-		case x.site == fabric:
+		switch x.site {
+		case fabric:
 			b.err(u.Pos, codeUplinkOverlap, "give the "+x.what+" another prefix", "the subnet %v of uplink %q overlaps the %s %v%s", u.prefix, u.device, x.what, x.prefix, inLine(x.Pos))
-		case x.site == u.site:
+		case u.site:
 			b.err(u.Pos, codeUplinkOverlap, "a router needs different subnets on different devices", "the subnet %v of uplink %q overlaps the LAN %v of device %q%s", u.prefix, u.device, x.prefix, x.device, inLine(x.Pos))
 		default:
 			b.warn(u.Pos, codeUplinkOverlap, "this is right only where the uplink stands in that LAN", "the subnet %v of uplink %q overlaps the LAN of site %q%s, so %q reaches that part of it by the uplink and not by the network", u.prefix, u.device, b.n.Sites[x.site].Name, inLine(x.Pos), site)
