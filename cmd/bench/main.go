@@ -10,12 +10,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -64,11 +66,15 @@ func main() {
 func run(ctx context.Context, o options, only, write string) error {
 	var all []result
 	missed := false
+	if only != "" && write != "" {
+		return errors.New("-write takes all figures, and -only leaves some out")
+	}
 	for _, b := range benches {
 		if only != "" && only != b.name {
 			continue
 		}
-		fmt.Fprintf(os.Stderr, "measuring: %s\n", b.name)
+		progress("measuring: %s", b.name)
+		start := time.Now()
 		results, err := b.run(ctx, o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
@@ -77,16 +83,17 @@ func run(ctx context.Context, o options, only, write string) error {
 			missed = missed || !r.met
 		}
 		all = append(all, results...)
+		progress("measured %s in %s", b.name, rounded(time.Since(start)))
 	}
 	text := table(all)
 	fmt.Fprint(os.Stdout, text)
 	if write != "" {
-		if err := os.WriteFile(write, []byte(page(text, o)), 0o644); err != nil {
+		if err := os.WriteFile(write, []byte(page(text)), 0o644); err != nil {
 			return err
 		}
 	}
 	if missed {
-		return fmt.Errorf("not every figure was reached")
+		return errors.New("not every figure was reached")
 	}
 	return nil
 }
@@ -107,13 +114,32 @@ func table(results []result) string {
 	return b.String()
 }
 
-func page(table string, o options) string {
+func page(table string) string {
 	return fmt.Sprintf(`# Benchmarks
 
-Made by `+"`make bench`"+` on %d cores, %s/%s, %s. Each figure is the median of %d runs; what is
-compared was measured side by side, in turns, in the same run.
+Made by `+"`make bench`"+` on %d cores of %s, Linux %s/%s, %s. Each
+figure is the median of several runs; what is compared was measured side by side, in turns,
+in the same run. What has no target is there to be compared with the next time.
 
-%s`, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), o.runs, table)
+%s`, runtime.NumCPU(), processor(), release(), runtime.GOARCH, runtime.Version(), table)
+}
+
+// processor names the processor as /proc/cpuinfo does.
+func processor() string {
+	b, _ := os.ReadFile("/proc/cpuinfo") // without it the page only says less
+	for line := range strings.Lines(string(b)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "an unnamed processor"
+}
+
+// release is the kernel's version, without what a distribution appends.
+func release() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/osrelease") // as above
+	version, _, _ := strings.Cut(strings.TrimSpace(string(b)), "-")
+	return version
 }
 
 // medianOf runs f several times and returns the median time, after one run that is not
@@ -140,5 +166,21 @@ func median[T ~int64 | ~float64](values []T) T {
 
 // atMost is a result that must stay below a limit.
 func atMost(name string, got, limit time.Duration) result {
-	return result{name, got.Round(time.Millisecond / 10).String(), "under " + limit.String(), got < limit}
+	return result{name, rounded(got), "under " + rounded(limit), got < limit}
 }
+
+// fact is a result that has no target.
+func fact(name, value string) result { return result{name: name, value: value, met: true} }
+
+// rounded returns a time with three digits, in milliseconds or seconds.
+func rounded(d time.Duration) string {
+	value, unit := d.Seconds(), "s"
+	if d < time.Second {
+		value, unit = 1000*value, "ms"
+	}
+	text := strconv.FormatFloat(value, 'g', 3, 64)
+	return text + " " + unit
+}
+
+// progress says on standard error what goes on.
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

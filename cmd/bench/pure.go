@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,22 +14,23 @@ import (
 	"tombolo/internal/spec"
 )
 
-// mesh writes the network file of a full mesh of sites with an endpoint, a LAN and a key.
-func mesh(sites int) string {
+// mesh writes the network file of a full mesh of sites, each with an endpoint, an uplink
+// in a subnet of its own and a LAN.
+func mesh(sites int, routing string) string {
 	var b strings.Builder
-	b.WriteString("network: big\noverlay: 10.200.0.0/16\nlinks: mesh\nsites:\n")
+	fmt.Fprintf(&b, "network: big\noverlay: 10.200.0.0/16\nrouting: %s\nlinks: mesh\nsites:\n", routing)
 	for i := range sites {
 		hi, lo := (i+1)>>8, (i+1)&255
-		fmt.Fprintf(&b, "  site%d:\n    address: 10.200.%d.%d\n    endpoint: 198.18.%d.%d\n    lan: {br-lan: 10.%d.%d.0/24}\n    uplink: {eth0: dhcp}\n",
-			i, hi, lo, hi, lo, i>>8, i&255)
+		fmt.Fprintf(&b, "  site%d:\n    address: 10.200.%d.%d\n    endpoint: 198.%d.%d.2\n    lan: {br-lan: 10.%d.%d.0/24}\n    uplink: {eth0: dhcp}\n",
+			i, hi, lo, 18+hi, lo, i>>8, i&255)
 	}
 	return b.String()
 }
 
 func parse(sites int) (*spec.Network, error) {
-	n, ds := spec.Parse("big.yaml", []byte(mesh(sites)))
+	n, ds := spec.Parse("big.yaml", []byte(mesh(sites, "babel")))
 	if n == nil {
-		return nil, errors.New(ds[0].Message)
+		return nil, ds.Err()
 	}
 	return n, nil
 }
@@ -74,7 +74,7 @@ func benchCheck(ctx context.Context, o options) ([]result, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	file := filepath.Join(dir, "big.yaml")
-	if err := os.WriteFile(file, []byte(mesh(1000)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(mesh(1000, "babel")), 0o600); err != nil {
 		return nil, err
 	}
 	t, err := medianOf(o.runs, func() error {
