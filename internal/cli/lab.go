@@ -352,10 +352,7 @@ func openLab(name string) (*lab.Lab, error) {
 		return nil, err
 	}
 	if !lab.Privileged() {
-		// It does not return where it can enter the lab's user namespace.
-		if err := lab.EnterLab(name, os.Args); err != nil {
-			return nil, err
-		}
+		return nil, lab.EnterLab(name, os.Args) // which returns only where it cannot
 	}
 	return lab.Open(name)
 }

@@ -138,7 +138,7 @@ func (a *app) claimRefresh() (*os.File, error) {
 		_ = f.Close()
 		return nil, errors.New("another process refreshes the endpoints")
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = fmt.Fprintln(f, os.Getpid())
 	}
 	return f, err

@@ -1,6 +1,7 @@
 package draw
 
 import (
+	"errors"
 	"bytes"
 	"encoding/xml"
 	"fmt"
@@ -54,7 +55,7 @@ func read(t *testing.T, svg []byte) shown {
 	d := xml.NewDecoder(bytes.NewReader(svg))
 	for order := 0; ; order++ {
 		token, err := d.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out
 		}
 		if err != nil {
@@ -181,7 +182,7 @@ func (s shown) problems() []string {
 		}
 		for _, r := range s.rects {
 			own := len(r.group) <= len(a.group) && slices.Equal(r.group, a.group[:len(r.group)])
-			if a.box.intersects(r.rect) && !(own && r.order < a.order && inside(a.box, r.rect)) {
+			if a.box.intersects(r.rect) && (!own || r.order >= a.order || !inside(a.box, r.rect)) {
 				out = append(out, fmt.Sprintf("%q meets a box at %.0f,%.0f", a.text, r.x, r.y))
 			}
 		}

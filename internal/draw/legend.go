@@ -54,7 +54,7 @@ func (p *picture) legendItems() []legendItem {
 	}
 	if len(p.n.Exits) > 0 || len(p.n.Publish) > 0 {
 		out = append(out, legendItem{func(at point) {
-			p.s.arrow(links, []point{at, {at.x + signW, at.y}}, paint{stroke: orange, width: 1.8}, 7)
+			p.s.arrow(links, []point{at, {at.x + signW, at.y}}, paint{stroke: orange, width: 1.8})
 		}, signW, internetMeaning(p.n)})
 	}
 	if p.clients != nil && p.pill.w > 0 {

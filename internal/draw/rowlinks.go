@@ -229,7 +229,7 @@ func (r *row) drawTraffic() {
 					r.s.double(pts)
 					continue
 				}
-				r.s.arrow(flows, pts, p, 7)
+				r.s.arrow(flows, pts, p)
 			}
 			if t.kind != segmentKind {
 				r.drawEnds(i, t, p)
@@ -245,7 +245,8 @@ func (s *scene) double(pts []point) {
 }
 
 // arrow draws a path with a head at its end.
-func (s *scene) arrow(l layer, pts []point, p paint, size float64) {
+func (s *scene) arrow(l layer, pts []point, p paint) {
+	const size = 7
 	tip, before := pts[len(pts)-1], pts[len(pts)-2]
 	short := slices.Clone(pts)
 	short[len(pts)-1] = toward(tip, before, size*0.7)
@@ -265,9 +266,9 @@ func (r *row) drawEnds(i int, t traffic, p paint) {
 		x := r.centre(r.pos[site]) - laneStep*float64(rank)
 		lan, dev := point{x, r.lanTop}, point{x, r.cardBottom}
 		if t.kind == exitKind {
-			r.s.arrow(flows, []point{lan, dev}, p, 7)
+			r.s.arrow(flows, []point{lan, dev}, p)
 		} else {
-			r.s.arrow(flows, []point{dev, lan}, p, 7)
+			r.s.arrow(flows, []point{dev, lan}, p)
 		}
 	}
 	at := r.pos[t.at]
@@ -283,9 +284,9 @@ func (r *row) drawEnds(i int, t traffic, p paint) {
 	for _, x := range r.uplinkX(at) {
 		up, down := point{x - laneStep*float64(rank), r.pillBottom}, point{x - laneStep*float64(rank), r.cardTop}
 		if t.kind == exitKind {
-			r.s.arrow(flows, []point{down, up}, p, 7)
+			r.s.arrow(flows, []point{down, up}, p)
 		} else {
-			r.s.arrow(flows, []point{up, down}, p, 7)
+			r.s.arrow(flows, []point{up, down}, p)
 		}
 	}
 }

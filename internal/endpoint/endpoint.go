@@ -67,7 +67,7 @@ func Resolve(ctx context.Context, r state.Router, lookup Lookup, reach Reach) (s
 			p := &device.Peers[j]
 			p.Addresses = nil
 			for _, e := range p.Endpoints {
-				found, err := resolve(ctx, e, lookup, reach, known)
+				found, err := resolve(ctx, e, lookup, known)
 				if err != nil {
 					errs = append(errs, fmt.Errorf("resolve endpoint %s of %s: %w", e, p.Name, err))
 				}
@@ -84,7 +84,7 @@ func Resolve(ctx context.Context, r state.Router, lookup Lookup, reach Reach) (s
 
 // resolve returns the addresses of one host:port. Each name is looked up once; known
 // keeps the answers.
-func resolve(ctx context.Context, endpoint string, lookup Lookup, reach Reach, known map[string][]netip.Addr) ([]netip.AddrPort, error) {
+func resolve(ctx context.Context, endpoint string, lookup Lookup, known map[string][]netip.Addr) ([]netip.AddrPort, error) {
 	host, portText, err := net.SplitHostPort(endpoint)
 	if err != nil {
 		return nil, err

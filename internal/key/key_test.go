@@ -82,7 +82,7 @@ func TestSecretsInUnexportedFieldsAreNotPrinted(t *testing.T) {
 }
 
 func TestSecretsCompareByTheirBytes(t *testing.T) {
-	if PrivateFrom(mark) != PrivateFrom(mark) || PrivateFrom(mark) == PrivateFrom([Size]byte{1}) {
+	if one, other := PrivateFrom(mark), PrivateFrom(mark); one != other || PrivateFrom(mark) == PrivateFrom([Size]byte{1}) {
 		t.Error("equal keys are not equal values")
 	}
 	if !(Private{}).IsZero() || !PrivateFrom([Size]byte{}).IsZero() || PrivateFrom([Size]byte{}) != (Private{}) || PrivateFrom(mark).IsZero() {

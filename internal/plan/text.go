@@ -151,10 +151,10 @@ func (t *text) op(op Op) {
 // ruleset shows the lines that come and go. What the kernel prints of a table is the same
 // rules in other words, so a table that was read has more of them than changed.
 func (t *text) ruleset(op Op, r Ruleset) {
-	switch {
-	case op.Verb == Remove:
+	switch op.Verb {
+	case Remove:
 		t.line('-', "the whole table")
-	case op.Verb == Add:
+	case Add:
 		for _, l := range splitLines(r.Text) {
 			t.line('+', l)
 		}
