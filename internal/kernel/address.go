@@ -29,7 +29,11 @@ func encodeAddress(w *writer, kind, flags uint16, p netip.Prefix, index int) {
 	w.addr(unix.IFA_LOCAL, p.Addr())
 	w.addr(unix.IFA_ADDRESS, p.Addr())
 	if kind == unix.RTM_NEWADDR && p.Addr().Is6() {
-		w.uint32(unix.IFA_FLAGS, unix.IFA_F_NODAD)
+		flags := uint32(unix.IFA_F_NODAD)
+		if p.IsSingleIP() {
+			flags |= unix.IFA_F_NOPREFIXROUTE // as IPv4 has none for a /32
+		}
+		w.uint32(unix.IFA_FLAGS, flags)
 	}
 }
 

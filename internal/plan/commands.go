@@ -19,7 +19,14 @@ func (o Op) Commands() []string {
 	case Interface:
 		return interfaceCommands(o, s)
 	case Address:
-		return []string{fmt.Sprintf("ip address %s %s dev %s", shortVerb(o.Verb), s.Prefix, quote(s.Interface))}
+		c := fmt.Sprintf("ip address %s %s dev %s", shortVerb(o.Verb), s.Prefix, quote(s.Interface))
+		if o.Verb == Add && s.Prefix.Addr().Is6() {
+			c += " nodad" // a tentative address is no route's preferred source
+			if s.Prefix.IsSingleIP() {
+				c += " noprefixroute" // as IPv4 has none for a /32
+			}
+		}
+		return []string{c}
 	case Peer:
 		return peerCommands(o, s)
 	case Route:

@@ -17,11 +17,11 @@ sysctl -w net.ipv4.conf.wg-op3.rp_filter=0
 
 # addresses
 ip address add 10.0.32.2/32 dev wg-op1
-ip address add fd74:6f6d::2/128 dev wg-op1
-ip address add fe80::2/64 dev wg-op1
+ip address add fd74:6f6d::2/128 dev wg-op1 nodad noprefixroute
+ip address add fe80::2/64 dev wg-op1 nodad
 ip address add 10.0.32.2/32 dev wg-op3
-ip address add fd74:6f6d::2/128 dev wg-op3
-ip address add fe80::2/64 dev wg-op3
+ip address add fd74:6f6d::2/128 dev wg-op3 nodad noprefixroute
+ip address add fe80::2/64 dev wg-op3 nodad
 
 # peers
 wg set wg-op1 peer "<public key of op1>" preshared-key keys/op1+op2.psk endpoint op1.example.net:51822 allowed-ips 0.0.0.0/0,::/0 persistent-keepalive 25
