@@ -197,7 +197,7 @@ func (r *fileReader) Read(b []byte) (int, error) {
 	room := make([]byte, unix.CmsgSpace(3*4))
 	n, roomUsed, _, _, err := r.conn.ReadMsgUnix(b, room)
 	if err != nil {
-		return n, err
+		return max(n, 0), err // on some errors it is negative
 	}
 	messages, err := unix.ParseSocketControlMessage(room[:roomUsed])
 	if err != nil {

@@ -2,11 +2,14 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
+	"time"
 )
 
 // The test program is also the lab's process, and what Enter runs again.
@@ -20,6 +23,12 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 	}
+	if os.Getenv(aloneVariable) != "" {
+		if err := arrangeAlone(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	os.Exit(m.Run())
 }
 
@@ -31,7 +40,49 @@ var commands = map[string]func(ctx context.Context, arg string) error{
 		_, err := Up(ctx, Config{Name: name, Routers: examples["home"], Command: serveCommand})
 		return err
 	},
+	"up-and-wait": func(ctx context.Context, name string) error {
+		_, err := Up(ctx, Config{
+			Name: name, Routers: examples["home"], Command: serveCommand,
+			Start: func(ctx context.Context, l *Lab, site string) error {
+				return errors.Join(stubborn(ctx, l, site), sleep(ctx))
+			},
+		})
+		return err
+	},
+	"up-mesh": func(ctx context.Context, size string) error {
+		n, err := strconv.Atoi(size)
+		if err != nil {
+			return err
+		}
+		start := time.Now()
+		_, err = Up(ctx, Config{
+			Name: "mesh" + size, Routers: mesh(n), Command: serveCommand,
+			Progress: func(e Event) {
+				if e.Done == e.Total {
+					fmt.Printf("%6.2f s  %s\n", time.Since(start).Seconds(), e.Text)
+				}
+			},
+		})
+		fmt.Printf("%6.2f s  up\n", time.Since(start).Seconds())
+		return err
+	},
+	"enter-and-up": func(ctx context.Context, name string) error {
+		if !Privileged() {
+			code, err := Enter(ctx, os.Args)
+			if err == nil {
+				os.Exit(code)
+			}
+			return err
+		}
+		_, err := Up(ctx, Config{Name: name, Routers: examples["home"], Command: serveCommand, Start: stubborn})
+		return err
+	},
 	"exec": func(ctx context.Context, name string) error {
+		if !Privileged() {
+			if err := EnterLab(name, os.Args); err != nil {
+				return err
+			}
+		}
 		l, err := Open(name)
 		if err != nil {
 			return err
@@ -61,4 +112,13 @@ func addrs(list ...string) []netip.Addr {
 		out = append(out, addr(s))
 	}
 	return out
+}
+
+// sleep waits until somebody kills us.
+func sleep(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Minute):
+	}
+	return ctx.Err()
 }

@@ -86,6 +86,7 @@ type pair struct{ from, to int }
 // paths says what every path does. Its owner is one goroutine.
 type paths struct {
 	places  []place
+	named   map[string][]int             // what a name stands for, as indices of places
 	normal  internet.Impairment          // where nothing else is said
 	said    map[pair]internet.Impairment // what is said of a pair
 	severed map[pair]bool                // what Cut cut, over what is said
@@ -96,9 +97,17 @@ type paths struct {
 func newPaths(l *layout, file File) (*paths, error) {
 	p := &paths{
 		places:  l.places(),
+		named:   map[string][]int{},
 		normal:  file.Default.Impairment,
 		said:    map[pair]internet.Impairment{},
 		severed: map[pair]bool{},
+	}
+	for i := range p.places {
+		for _, name := range []string{p.places[i].name, p.places[i].site} {
+			if name != "" {
+				p.named[name] = append(p.named[name], i)
+			}
+		}
 	}
 	var mistakes []error
 	rules := slices.Clone(file.Paths)
@@ -154,21 +163,10 @@ func (p *paths) confine(site string, reaches []string) {
 	}
 }
 
-// find returns the indices of the places that a name stands for.
-func (p *paths) find(name string) []int {
-	var out []int
-	for i := range p.places {
-		if p.places[i].name == name || p.places[i].site == name {
-			out = append(out, i)
-		}
-	}
-	return out
-}
-
 // pairs returns the ordered pairs between what two names stand for; with an empty second
 // name, between the first and everything else.
 func (p *paths) pairs(from, to string, both bool) ([]pair, error) {
-	a, b := p.find(from), p.find(to)
+	a, b := p.named[from], slices.Clone(p.named[to])
 	switch {
 	case len(a) == 0:
 		return nil, p.unknown(from)

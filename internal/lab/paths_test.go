@@ -26,7 +26,7 @@ func officePaths(t *testing.T, f File) *paths {
 
 // delay is the delay from one place to another; -1 if it is cut.
 func (p *paths) delay(from, to string) time.Duration {
-	imp := p.impairment(pair{p.find(from)[0], p.find(to)[0]})
+	imp := p.impairment(pair{p.named[from][0], p.named[to][0]})
 	if imp.Cut {
 		return -1
 	}

@@ -86,6 +86,9 @@ func Up(ctx context.Context, c Config) (_ *Lab, err error) {
 			return nil, err
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	return l, p.detach()
 }
 
@@ -117,7 +120,7 @@ func claim(ctx context.Context, c Config, dir string) (*os.File, error) {
 	for {
 		held, err := lock(dir, true)
 		if errors.Is(err, errBusy) {
-			return nil, fmt.Errorf("lab %q is up already, or comes up just now; `lab down` takes it away", c.Name)
+			return nil, fmt.Errorf("lab %q is up already, or comes up just now; \"lab down\" takes it away", c.Name)
 		}
 		if err != nil {
 			return nil, err
