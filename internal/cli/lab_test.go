@@ -168,3 +168,18 @@ func (l testLab) reached() {
 		}
 	}
 }
+
+// The lab file in the documentation is right, for a network that has what it names.
+func TestLabFileOfTheDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/lab.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```yaml\n")
+	text, _, found := strings.Cut(rest, "```")
+	network, err := os.ReadFile("../../examples/home.yaml")
+	if err != nil || !found {
+		t.Fatal("no example in the page, or no network for it", err)
+	}
+	up(t, "page", string(network), strings.ReplaceAll(text, "reaches: [op1, inet]", "reaches: [op1, op3, inet]")).reached()
+}
