@@ -17,11 +17,6 @@ import (
 // Times must come from one clock; an earlier time than the last one given is
 // taken for that last one.
 type Engine struct {
-	// Headroom is how many bytes stand before the IP header in every buffer
-	// given to Handle and got from Due; the engine leaves them alone. Set it
-	// before the first Handle.
-	Headroom int
-
 	seed  uint64
 	epoch time.Time // of instants; the first time seen
 	now   instant
@@ -93,35 +88,30 @@ func (e *Engine) sweep() {
 	e.sweepFragments()
 }
 
-// Handle takes in a packet, Headroom bytes and then IPv4 or IPv6. It returns
-// true when it keeps buf, rewritten where a NAT was in the way: a later Due
-// returns it, unless a cut comes first or it is a fragment that a NAT drops
-// after all. The caller must not touch buf before. False says that the packet
-// is dropped (and counted), and that buf is the caller's again.
-func (e *Engine) Handle(now time.Time, buf []byte) bool {
+// Handle takes in an IPv4 or IPv6 packet. It returns true when it keeps it,
+// rewritten where a NAT was in the way: a later Due returns it, unless a cut
+// comes first or it is a fragment that a NAT drops after all. The caller must
+// not touch it before. False says that the packet is dropped (and counted),
+// and that its bytes are the caller's again.
+func (e *Engine) Handle(now time.Time, packet []byte) bool {
 	t := e.tick(now)
-	if len(buf) < e.Headroom {
-		e.malformed++
-		return false
-	}
-	h, ok := parseHeader(buf[e.Headroom:], false)
+	h, ok := parseHeader(packet, false)
 	if !ok {
 		e.malformed++
 		return false
 	}
-	buf = buf[:e.Headroom+h.length]
+	packet = packet[:h.length]
 	from, to := e.locate(h.src), e.locate(h.dst)
 	if from.box == nil && to.box == nil {
-		return e.carry(t, e.pipe(from.place, to.place), buf)
+		return e.carry(t, e.pipe(from.place, to.place), packet)
 	}
-	packet := buf[e.Headroom:]
 	seg, ok := parseSegment(packet, h)
 	if !ok {
 		e.malformed++
 		return false
 	}
 	if seg.fragment {
-		return e.handleFragment(t, buf, &seg, from, to)
+		return e.handleFragment(t, packet, &seg, from, to)
 	}
 	to, ok = e.traverse(t, packet, &seg, from, to)
 	p := e.pipe(from.place, to.place)
@@ -129,7 +119,7 @@ func (e *Engine) Handle(now time.Time, buf []byte) bool {
 		p.filter(len(packet))
 		return false
 	}
-	return e.carry(t, p, buf)
+	return e.carry(t, p, packet)
 }
 
 // traverse takes a packet through the NATs at both ends, rewriting it and
@@ -157,13 +147,13 @@ func (e *Engine) traverse(t instant, packet []byte, seg *segment, from, to locus
 }
 
 // carry puts a packet on its pipe.
-func (e *Engine) carry(t instant, p *pipe, buf []byte) bool {
-	due, ok := p.admit(t, len(buf)-e.Headroom)
+func (e *Engine) carry(t instant, p *pipe, packet []byte) bool {
+	due, ok := p.admit(t, len(packet))
 	if !ok {
 		return false
 	}
 	e.seq++
-	p.queue.push(item{due: due, seq: e.seq, buf: buf})
+	p.queue.push(item{due: due, seq: e.seq, packet: packet})
 	if p.queue.len() == 1 || p.imp.Reorder {
 		e.busy.update(p)
 	}
@@ -171,7 +161,7 @@ func (e *Engine) carry(t instant, p *pipe, buf []byte) bool {
 }
 
 // Due returns the packets that are due, in the order to send them: by due
-// time, then by arrival. The slice is good until the next Due; the buffers
+// time, then by arrival. The slice is good until the next Due; the packets
 // are the caller's.
 func (e *Engine) Due(now time.Time) [][]byte {
 	t := e.tick(now)
@@ -182,11 +172,11 @@ func (e *Engine) Due(now time.Time) [][]byte {
 		if p.queue.first().due > t {
 			break
 		}
-		buf := p.queue.pop()
+		packet := p.queue.pop()
 		p.counters.Sent++
-		p.counters.SentBytes += uint64(len(buf) - e.Headroom)
+		p.counters.SentBytes += uint64(len(packet))
 		e.busy.update(p)
-		e.out = append(e.out, buf)
+		e.out = append(e.out, packet)
 	}
 	return e.out
 }

@@ -369,18 +369,6 @@ func TestTrailingBytesAreCutOff(t *testing.T) {
 	}
 }
 
-func TestHeadroomIsLeftAlone(t *testing.T) {
-	b := newBench(t, Place{Name: "home", Prefixes: prefixes("10.0.0.0/24"), NAT: NAT{Kind: FullCone, Public: public}})
-	b.Headroom = 10
-	got := b.passRaw(append([]byte("0123456789"), udp("10.0.0.2:1500", "203.0.113.1:53", "x")...))
-	if string(got[:10]) != "0123456789" || show(t, got[10:]) != "udp 198.51.100.7:1500 > 203.0.113.1:53" {
-		t.Errorf("%q", got)
-	}
-	if b.Handle(b.now, make([]byte, 9)) {
-		t.Error("took a buffer shorter than its headroom")
-	}
-}
-
 func TestTimeNeverGoesBack(t *testing.T) {
 	b := threePlaces(t)
 	b.path("*", "*", Impairment{Delay: time.Millisecond})

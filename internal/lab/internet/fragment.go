@@ -44,7 +44,7 @@ type fragmentRecord struct {
 }
 
 // handleFragment is Handle for a fragment that meets a NAT.
-func (e *Engine) handleFragment(t instant, buf []byte, seg *segment, from, to locus) bool {
+func (e *Engine) handleFragment(t instant, packet []byte, seg *segment, from, to locus) bool {
 	key := fragmentKey{src: seg.src, dst: seg.dst, id: seg.fragmentID}
 	if !seg.v6 {
 		key.proto = seg.proto // part of the identity in IPv4 only
@@ -63,44 +63,43 @@ func (e *Engine) handleFragment(t instant, buf []byte, seg *segment, from, to lo
 	}
 	r.expires = t + instant(fragmentTimeout)
 	if seg.first {
-		return e.decideFragments(t, buf, seg, from, to, r)
+		return e.decideFragments(t, packet, seg, from, to, r)
 	}
 	if r.decided {
-		return e.carryFragment(t, buf, r)
+		return e.carryFragment(t, packet, r)
 	}
 	if len(r.held) >= maxHeldPerPacket || e.fragments.held >= maxHeld {
 		r.pipe.filter(seg.length)
 		return false
 	}
-	r.held = append(r.held, buf)
+	r.held = append(r.held, packet)
 	e.fragments.held++
 	return true
 }
 
 // decideFragments takes the first fragment through the NATs, and the held
 // ones after it.
-func (e *Engine) decideFragments(t instant, buf []byte, seg *segment, from, to locus, r *fragmentRecord) bool {
-	to, r.passed = e.traverse(t, buf[e.Headroom:], seg, from, to)
+func (e *Engine) decideFragments(t instant, packet []byte, seg *segment, from, to locus, r *fragmentRecord) bool {
+	to, r.passed = e.traverse(t, packet, seg, from, to)
 	r.decided, r.src, r.dst = true, seg.src, seg.dst
 	r.pipe = e.pipe(from.place, to.place)
 	kept := false
 	if r.passed {
-		kept = e.carry(t, r.pipe, buf)
+		kept = e.carry(t, r.pipe, packet)
 	} else {
 		r.pipe.filter(seg.length)
 	}
 	held := r.held
 	r.held = nil
 	e.fragments.held -= len(held)
-	for _, b := range held {
-		e.carryFragment(t, b, r)
+	for _, f := range held {
+		e.carryFragment(t, f, r)
 	}
 	return kept
 }
 
 // carryFragment does with a later fragment what was done with the first.
-func (e *Engine) carryFragment(t instant, buf []byte, r *fragmentRecord) bool {
-	packet := buf[e.Headroom:]
+func (e *Engine) carryFragment(t instant, packet []byte, r *fragmentRecord) bool {
 	if !r.passed {
 		r.pipe.filter(len(packet))
 		return false
@@ -109,13 +108,13 @@ func (e *Engine) carryFragment(t instant, buf []byte, r *fragmentRecord) bool {
 		rewriteAddr(packet, srcAddrAt, r.src)
 		rewriteAddr(packet, dstAddrAt, r.dst)
 	}
-	return e.carry(t, r.pipe, buf)
+	return e.carry(t, r.pipe, packet)
 }
 
 // forgetFragments drops a record and what it holds.
 func (e *Engine) forgetFragments(key fragmentKey, r *fragmentRecord) {
-	for _, buf := range r.held {
-		r.pipe.filter(len(buf) - e.Headroom)
+	for _, f := range r.held {
+		r.pipe.filter(len(f))
 	}
 	e.fragments.held -= len(r.held)
 	delete(e.fragments.records, key)

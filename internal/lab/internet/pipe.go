@@ -77,9 +77,9 @@ func (p *pipe) admit(now instant, size int) (due instant, ok bool) {
 
 // item is a packet on its way.
 type item struct {
-	due instant
-	seq uint64 // of arrival, to keep order among equal due times
-	buf []byte
+	due    instant
+	seq    uint64 // of arrival, to keep order among equal due times
+	packet []byte
 }
 
 // queue holds items by due time, oldest first among equals.
@@ -105,7 +105,7 @@ func (q *queue) push(it item) {
 }
 
 func (q *queue) pop() []byte {
-	buf := q.items[q.head].buf
+	packet := q.items[q.head].packet
 	q.items[q.head] = item{}
 	q.head++
 	switch {
@@ -116,7 +116,7 @@ func (q *queue) pop() []byte {
 		clear(q.items[n:])
 		q.items, q.head = q.items[:n], 0
 	}
-	return buf
+	return packet
 }
 
 // pipeHeap orders the pipes that hold packets by their first one.

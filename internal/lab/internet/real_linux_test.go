@@ -384,7 +384,7 @@ func BenchmarkRunner(b *testing.B) {
 		{"tcp-10ms", NAT{}, Impairment{Delay: 10 * time.Millisecond}, ""},
 		{"tcp-10ms-nat", NAT{Kind: Symmetric, Public: netip.MustParseAddr(publicA)}, Impairment{Delay: 10 * time.Millisecond}, ""},
 		{"tcp-10ms-100Mbit", NAT{}, Impairment{Delay: 10 * time.Millisecond, Rate: 100e6}, ""},
-		{"udp-10ms", NAT{}, Impairment{Delay: 10 * time.Millisecond}, "-u -b 2G -l 1400"},
+		{"udp-10ms", NAT{}, Impairment{Delay: 10 * time.Millisecond}, "-u -b 1G -l 1400"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			w := newWorld(b)
@@ -398,17 +398,32 @@ func BenchmarkRunner(b *testing.B) {
 				}
 			}
 			var bits float64
+			used := cpuTime(b)
 			for range b.N {
 				bits += iperf3(b, w, c.args)
 			}
 			s, err := w.Stats(ctx)
 			must(b, err)
+			counters, err := w.Counters(ctx)
+			must(b, err)
+			var packets uint64
+			for _, pair := range counters.Pairs {
+				packets += pair.Received
+			}
 			b.ReportMetric(bits/1e6/float64(b.N), "Mbit/s")
+			b.ReportMetric(float64(cpuTime(b)-used)/float64(packets), "cpu-ns/packet")
 			b.ReportMetric(float64(s.LateMean.Microseconds()), "late-µs")
 			b.ReportMetric(float64(s.LateMax.Microseconds()), "late-max-µs")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// cpuTime is what this process has used.
+func cpuTime(b testing.TB) time.Duration {
+	var u unix.Rusage
+	must(b, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // iperf3 returns the bits per second that arrive in three seconds.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"time"
 
@@ -46,9 +45,8 @@ type command struct {
 var ErrStopped = errors.New("the emulated Internet has stopped")
 
 // NewRunner makes the Runner of an engine that has handled no packet yet, and
-// takes the engine over. The device stays the caller's to close, after Run.
+// takes the engine over. The device stays the caller's to close.
 func NewRunner(engine *Engine, dev *Device) *Runner {
-	engine.Headroom = headroom
 	return &Runner{
 		engine:   engine,
 		dev:      dev,
@@ -136,6 +134,8 @@ func (r *Runner) Stats(ctx context.Context) (s Stats, err error) {
 // device fails or is closed. It may be called once.
 func (r *Runner) Run(ctx context.Context) error {
 	defer close(r.done)
+	r.dev.use.Lock()
+	defer r.dev.use.Unlock()
 	// The thread sleeps in ppoll, where its timer slack of 50 µs by default would
 	// be added to every delay.
 	runtime.LockOSThread()
@@ -200,9 +200,9 @@ func (r *Runner) receive() error {
 	for range readsPerTurn {
 		now := time.Now()
 		more, err := r.dev.read(func(packet []byte) {
-			buf := append(r.buffer(len(packet)), packet...)
-			if !r.engine.Handle(now, buf) {
-				r.release(buf)
+			packet = append(r.buffer(len(packet)), packet...)
+			if !r.engine.Handle(now, packet) {
+				r.release(packet)
 			}
 		})
 		switch {
@@ -229,20 +229,12 @@ func (r *Runner) send() error {
 	r.stats.late += late
 	r.stats.LateMax = max(r.stats.LateMax, late)
 	due := r.engine.Due(now)
-	for len(due) > 0 {
-		batch := due[:min(len(due), writeBatch)]
-		due = due[len(batch):]
-		if err := r.dev.write(batch); err != nil {
-			if errors.Is(err, os.ErrClosed) {
-				return err
-			}
-			r.stats.WriteErrors++
-		}
-		for _, buf := range batch {
-			r.release(buf)
-		}
+	refused, err := r.dev.write(due)
+	r.stats.WriteErrors += uint64(refused)
+	for _, packet := range due {
+		r.release(packet)
 	}
-	return nil
+	return err
 }
 
 // bufferSize holds a packet of the usual MTU.
@@ -251,17 +243,17 @@ const bufferSize = 2048
 // maxFree bounds what is kept for later: 16 MB.
 const maxFree = 8192
 
-// buffer returns one of headroom bytes with room for a packet of that size.
+// buffer returns an empty one with room for so many bytes.
 func (r *Runner) buffer(size int) []byte {
-	if headroom+size > bufferSize {
-		return make([]byte, headroom, headroom+size)
+	if size > bufferSize {
+		return make([]byte, 0, size)
 	}
 	if n := len(r.free); n > 0 {
 		buf := r.free[n-1]
 		r.free = r.free[:n-1]
-		return buf[:headroom]
+		return buf[:0]
 	}
-	return make([]byte, headroom, bufferSize)
+	return make([]byte, 0, bufferSize)
 }
 
 func (r *Runner) release(buf []byte) {

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/tailscale/wireguard-go/tun"
@@ -17,25 +17,26 @@ import (
 // kernel keeps for us between two reads, where its default is 500.
 const txQueueLen = 10_000
 
-// writeBatch is how many packets one Write of the tun package takes.
-const writeBatch = 128
-
 // Device is an open TUN with offloads: the kernel hands over TCP and UDP
 // segments many at a time and leaves checksums to us, and takes them so.
+//
+// Its descriptors are kept from the Go runtime's poller, which would wake a
+// second thread for every packet.
 type Device struct {
-	name  string
-	tun   tun.Device
-	conn  syscall.RawConn
-	event *os.File // an eventfd, to end wait
-	bell  syscall.RawConn
-	// closed is set before the last ring, so that no wait begins after it.
-	closed atomic.Bool
+	name string
+	fd   int
+	bell int // an eventfd, to end wait
+
+	// closing is set before the last ring, so that no wait begins after it.
+	closing atomic.Bool
+	use     sync.Mutex // held by a Runner while it runs, and to close
+	ringing sync.Mutex // held to ring, and to close
+	closed  bool       // under ringing
 
 	in      []byte           // what was read: a virtio header and a packet
 	slab    []byte           // its segments
 	packets []tun.ReadPacket // where they stand in slab
-	readErr error
-	readLen int
+	train   train
 }
 
 // OpenTUN makes the TUN device name in the network namespace of the calling
@@ -51,84 +52,90 @@ func OpenTUN(name string) (*Device, error) {
 	if err != nil {
 		return fail(err)
 	}
-	// TUN_EXCL: attach to no persistent device of the same name.
-	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_TUN_EXCL)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
-		unix.Close(fd)
-		return fail(err)
-	}
-	if err := setTxQueueLen(name); err != nil {
-		unix.Close(fd)
-		return fail(err)
-	}
-	dev, _, err := tun.CreateUnmonitoredTUNFromFD(fd) // closes fd on errors
-	if err != nil {
-		return fail(err)
-	}
 	d := &Device{
 		name: name,
-		tun:  dev,
+		fd:   fd,
+		bell: -1,
 		in:   make([]byte, virtioHeaderLen+1<<16),
 		// Room for a packet of the largest size cut into the smallest segments
 		// that occur: a maximum segment size of 48, headers of 120.
 		slab:    make([]byte, 1<<18),
 		packets: make([]tun.ReadPacket, 2048),
 	}
-	if d.conn, err = dev.File().SyscallConn(); err == nil {
-		err = d.openBell()
+	// TUN_EXCL: attach to no persistent device of the same name.
+	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_TUN_EXCL)
+	if err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err == nil {
+		err = d.setUp()
 	}
 	if err != nil {
-		dev.Close()
-		return fail(err)
+		return fail(errors.Join(err, d.Close()))
 	}
 	return d, nil
 }
 
-// setTxQueueLen enlarges the kernel's queue before us.
-func setTxQueueLen(name string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
+// setUp asks for offloads and a long queue, and makes the eventfd.
+func (d *Device) setUp() error {
+	const tcp, udp = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6, unix.TUN_F_USO4 | unix.TUN_F_USO6
+	// UDP segmentation came with Linux 6.2.
+	d.train.udp = unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, tcp|udp) == nil
+	if !d.train.udp {
+		if err := unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, tcp); err != nil {
+			return fmt.Errorf("set offloads: %w", err)
+		}
 	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq(name)
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open a socket: %w", err)
+	}
+	defer unix.Close(socket)
+	ifr, err := unix.NewIfreq(d.name)
 	if err != nil {
 		return err
 	}
 	ifr.SetUint32(txQueueLen)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFTXQLEN, ifr)
-}
-
-// openBell makes the eventfd.
-func (d *Device) openBell() error {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
+	if err := unix.IoctlIfreq(socket, unix.SIOCSIFTXQLEN, ifr); err != nil {
+		return fmt.Errorf("set the queue length: %w", err)
+	}
+	if d.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return fmt.Errorf("make an eventfd: %w", err)
 	}
-	d.event = os.NewFile(uintptr(fd), "eventfd")
-	d.bell, err = d.event.SyscallConn()
-	return err
+	return nil
 }
 
 // Name is the device's name.
 func (d *Device) Name() string { return d.name }
 
-// Close takes the device down for good. A Runner on it ends with
-// [os.ErrClosed].
+// Close removes the device. A Runner on it ends with [os.ErrClosed], before
+// Close returns.
 func (d *Device) Close() error {
-	d.closed.Store(true)
+	d.closing.Store(true)
 	d.ring()
-	return errors.Join(d.tun.Close(), d.event.Close())
+	d.use.Lock()
+	defer d.use.Unlock()
+	d.ringing.Lock()
+	defer d.ringing.Unlock()
+	if d.closed {
+		return os.ErrClosed
+	}
+	d.closed = true
+	err := unix.Close(d.fd)
+	if d.bell >= 0 {
+		err = errors.Join(err, unix.Close(d.bell))
+	}
+	return err
 }
 
 // ring ends the wait under way, or else the next one.
 func (d *Device) ring() {
-	// After Close there is nothing left to wake.
-	_ = d.bell.Control(func(fd uintptr) {
-		var one [8]byte
-		binary.NativeEndian.PutUint64(one[:], 1)
-		_, _ = unix.Write(int(fd), one[:])
-	})
+	d.ringing.Lock()
+	defer d.ringing.Unlock()
+	if d.closed {
+		return
+	}
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	// It fails when the count would overflow; then it rings already.
+	_, _ = unix.Write(d.bell, one[:])
 }
 
 // wait sleeps until there is something to read, until ring, or for so long
@@ -137,7 +144,7 @@ func (d *Device) ring() {
 // The thread itself sleeps, in ppoll, because the Go runtime's timers are
 // rounded to milliseconds when nothing else runs (runtime/netpoll_epoll.go).
 func (d *Device) wait(timeout time.Duration) (readable, rung bool, err error) {
-	if d.closed.Load() {
+	if d.closing.Load() {
 		return false, false, os.ErrClosed
 	}
 	var limit *unix.Timespec
@@ -145,29 +152,16 @@ func (d *Device) wait(timeout time.Duration) (readable, rung bool, err error) {
 		ts := unix.NsecToTimespec(int64(timeout))
 		limit = &ts
 	}
-	var fds [2]unix.PollFd
-	// Control keeps both descriptors from being closed under the call.
-	outer := d.conn.Control(func(fd uintptr) {
-		inner := d.bell.Control(func(bell uintptr) {
-			fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-			fds[1] = unix.PollFd{Fd: int32(bell), Events: unix.POLLIN}
-			_, err = unix.Ppoll(fds[:], limit, nil)
-			if fds[1].Revents != 0 {
-				var count [8]byte
-				_, _ = unix.Read(int(bell), count[:])
-			}
-		})
-		if inner != nil {
-			err = os.ErrClosed
+	fds := [2]unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}, {Fd: int32(d.bell), Events: unix.POLLIN}}
+	if _, err := unix.Ppoll(fds[:], limit, nil); err != nil {
+		if errors.Is(err, unix.EINTR) {
+			err = nil
 		}
-	})
-	switch {
-	case outer != nil:
-		return false, false, os.ErrClosed
-	case errors.Is(err, unix.EINTR):
-		return false, false, nil
-	case err != nil:
 		return false, false, err
+	}
+	if fds[1].Revents != 0 {
+		var count [8]byte
+		_, _ = unix.Read(d.bell, count[:])
 	}
 	// POLLERR is the device's end; reading tells how.
 	return fds[0].Revents != 0, fds[1].Revents != 0, nil
@@ -180,18 +174,16 @@ var errUnreadable = errors.New("packet with an unknown offload")
 // complete. The bytes are good until f returns. It returns false when there
 // was nothing to read.
 func (d *Device) read(f func(packet []byte)) (bool, error) {
-	if err := d.conn.Read(d.readOnce); err != nil {
-		return false, os.ErrClosed
-	}
+	size, err := unix.Read(d.fd, d.in)
 	switch {
-	case errors.Is(d.readErr, unix.EAGAIN), errors.Is(d.readErr, unix.EINTR):
+	case err == unix.EAGAIN, err == unix.EINTR:
 		return false, nil
-	case errors.Is(d.readErr, unix.EBADFD): // the device was deleted
+	case err == unix.EBADFD: // the device was deleted
 		return false, os.ErrClosed
-	case d.readErr != nil:
-		return false, d.readErr
+	case err != nil:
+		return false, err
 	}
-	n, err := split(d.in[:d.readLen], d.slab, d.packets)
+	n, err := split(d.in[:size], d.slab, d.packets)
 	for _, p := range d.packets[:n] {
 		f(d.slab[p.Offset : p.Offset+p.Size])
 	}
@@ -201,25 +193,28 @@ func (d *Device) read(f func(packet []byte)) (bool, error) {
 	return true, nil
 }
 
-// readOnce is for RawConn.Read: true says not to wait.
-func (d *Device) readOnce(fd uintptr) bool {
-	d.readLen, d.readErr = unix.Read(int(fd), d.in)
-	return true
+// write sends packets in order, and changes their bytes. It goes on after an
+// error, and returns how many writes the kernel refused, and [os.ErrClosed]
+// when the device is gone.
+func (d *Device) write(packets [][]byte) (refused int, err error) {
+	for len(packets) > 0 {
+		n := d.train.load(packets)
+		packets = packets[n:]
+		for {
+			_, err = unix.Writev(d.fd, d.train.parts)
+			if err != unix.EINTR {
+				break
+			}
+		}
+		if err == unix.EBADFD {
+			return refused, os.ErrClosed
+		}
+		if err != nil {
+			refused++
+		}
+	}
+	return refused, nil
 }
-
-// write sends packets, each after headroom bytes of its buffer, in order
-// except that adjacent segments of one flow leave together. It changes the
-// buffers.
-func (d *Device) write(bufs [][]byte) error {
-	_, err := d.tun.Write(bufs, headroom)
-	return err
-}
-
-// virtioHeaderLen is the size of struct virtio_net_hdr (linux/virtio_net.h).
-const virtioHeaderLen = 10
-
-// headroom is what write wants before each packet.
-const headroom = virtioHeaderLen
 
 // split undoes the offloads of what was read: it completes the checksum and
 // cuts what the kernel left for us to cut (Linux
