@@ -53,6 +53,8 @@ type app struct {
 
 // Main runs the command line args (without the program's name) and returns the exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	// On Debian nft and ip lie where a user's PATH does not lead.
+	_ = os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := &app{in: stdin, out: stdout, err: stderr, colour: isTerminal(stdout) && os.Getenv("NO_COLOR") == ""}
