@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tailscale/wireguard-go/tun"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,23 +84,30 @@ func (d *Device) setUp() error {
 			return fmt.Errorf("set offloads: %w", err)
 		}
 	}
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open a socket: %w", err)
-	}
-	defer unix.Close(socket)
-	ifr, err := unix.NewIfreq(d.name)
-	if err != nil {
-		return err
-	}
-	ifr.SetUint32(txQueueLen)
-	if err := unix.IoctlIfreq(socket, unix.SIOCSIFTXQLEN, ifr); err != nil {
+	if err := setTxQueueLen(d.name); err != nil {
 		return fmt.Errorf("set the queue length: %w", err)
 	}
+	var err error
 	if d.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return fmt.Errorf("make an eventfd: %w", err)
 	}
 	return nil
+}
+
+// setTxQueueLen enlarges the kernel's queue before us. By netlink: the ioctl
+// takes privileges on the machine, and not only in the namespace (Linux
+// net/core/dev_ioctl.c), which a lab without root has not.
+func setTxQueueLen(name string) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	link, err := h.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return h.LinkSetTxQLen(link, txQueueLen)
 }
 
 // Name is the device's name.
