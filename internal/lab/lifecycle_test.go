@@ -54,7 +54,11 @@ func arrangeAlone() error {
 			break
 		}
 	}
-	return errors.Join(err, unix.Mount("tmpfs", "/run", "tmpfs", 0, ""))
+	return errors.Join(
+		err,
+		unix.Mount("tmpfs", "/run", "tmpfs", 0, ""),
+		unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""), // as systemd has it
+	)
 }
 
 // traces is all that a lab could leave.

@@ -117,9 +117,14 @@ func check(c Config) error {
 
 // claim takes the lab's name, and removes what a lab of that name left that died.
 func claim(ctx context.Context, c Config, dir string) (*os.File, error) {
-	for {
+	for start := time.Now(); ; {
 		held, err := lock(dir, true)
 		if errors.Is(err, errBusy) {
+			// One that was killed just now holds it until all of its threads have ended.
+			if r, _ := readRecord(dir); r.Process.PID != 0 && !r.Process.alive() && time.Since(start) < killTime {
+				time.Sleep(5 * time.Millisecond)
+				continue
+			}
 			return nil, fmt.Errorf("lab %q is up already, or comes up just now; \"lab down\" takes it away", c.Name)
 		}
 		if err != nil {
