@@ -28,7 +28,11 @@ const (
 // has an interface for each site, the same with one for each end of each link, and the home
 // network. What came up must also carry packets.
 func benchLab(ctx context.Context, o options) ([]result, error) {
-	var all []result
+	home, err := benchHome(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	all := []result{home}
 	for _, routing := range []string{"static", "babel"} {
 		results, err := benchMesh(ctx, o, routing)
 		if err != nil {
@@ -36,18 +40,24 @@ func benchLab(ctx context.Context, o options) ([]result, error) {
 		}
 		all = append(all, results...)
 	}
+	return all, nil
+}
+
+func benchHome(ctx context.Context, o options) (result, error) {
+	file := filepath.Join("examples", "home.yaml")
 	var times []time.Duration
 	for range labRuns {
-		l, took, err := upLab(ctx, o, filepath.Join("examples", "home.yaml"))
+		l, took, err := upLab(ctx, o, file)
 		if err != nil {
-			return nil, err
+			return result{}, err
 		}
 		if err := downLab(ctx, o, l); err != nil {
-			return nil, err
+			return result{}, err
 		}
 		times = append(times, took)
 	}
-	return append(all, fact("lab up of examples/home.yaml", rounded(median(times)))), nil
+	progress("lab of %s: up in %s, median of %d", file, rounded(median(times)), labRuns)
+	return fact("lab of "+file+": up", rounded(median(times))), nil
 }
 
 func benchMesh(ctx context.Context, o options, routing string) ([]result, error) {
@@ -116,6 +126,9 @@ func meshOnce(ctx context.Context, o options, file string) (m meshRun, err error
 
 // upLab brings a lab up with the binary that is measured, and says how long that took.
 func upLab(ctx context.Context, o options, file string) (*lab.Lab, time.Duration, error) {
+	if err := awaitQuiet(ctx); err != nil {
+		return nil, 0, err
+	}
 	name := fmt.Sprintf("bench%d", os.Getpid())
 	c := exec.CommandContext(ctx, o.tombolo, "lab", "up", file, "--name", name)
 	// Killed, it could not take back what it began.
