@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ type device struct {
 	mu   sync.Mutex // one change and its report to the supervisor at a time
 	kept config     // as the supervisor has it
 	up   bool
+	shut bool // it should be up and its UDP port is taken
 }
 
 const (
@@ -42,6 +44,10 @@ const (
 	// retryUp is the pause before the UDP port of an interface that is up is tried again.
 	retryUp = time.Second
 )
+
+// queueDepth is how many batches wait between wireguard-go's stages: one for each CPU to work
+// on. Its default, 1024, takes no less CPU and up to 128 kB for every place.
+func queueDepth() int { return max(2, runtime.NumCPU()) }
 
 // openDevice makes a device on descriptors that it takes over in any case, with the
 // configuration that a worker before it had, if any.
@@ -64,7 +70,8 @@ func openDevice(w *work, name string, c config, tunFD, uapiFD int) (*device, err
 	d := &device{
 		name: name, tun: t, bind: b, uapi: l, link: w.link, log: log, kept: c,
 		look: make(chan struct{}, 1), news: news,
-		wg: wireguard.NewDevice(t, b, deviceLogger(log)),
+		wg: wireguard.NewDevice(t, b, deviceLogger(log),
+			wireguard.WithQueueInboundSize(queueDepth()), wireguard.WithQueueOutboundSize(queueDepth())),
 	}
 	w.watch.subscribe(t.index, d.look)
 	d.stop = func() { w.watch.unsubscribe(t.index) }
@@ -89,10 +96,10 @@ func (d *device) run(ctx context.Context) {
 	var serving sync.WaitGroup
 	sctx, cancel := context.WithCancel(ctx)
 	serving.Go(func() { d.serveUAPI(sctx) })
-	keep := time.NewTimer(time.Hour)
-	keep.Stop()
-	var kept time.Time         // when the configuration was reported last
-	var news, soon bool        // there is some, since; and keep runs for it
+	keep := time.NewTimer(0) // reports the configuration if it has changed
+	defer keep.Stop()
+	var kept time.Time         // when keep ran out last
+	var news, soon bool        // there is news since then, and keep runs for it
 	var retry <-chan time.Time // to bring the device up
 	for ended := false; !ended; {
 		if retry = nil; !d.follow() {
@@ -150,14 +157,25 @@ func (d *device) follow() bool {
 		return true
 	}
 	err = d.wg.Up()
-	if err != nil {
+	if shut := err != nil; shut != d.shut {
+		d.shut = shut
+		d.log.Log(context.Background(), portLevel(shut), "open UDP sockets", "port", d.kept.listenPort(), "error", err)
+	}
+	if d.shut {
 		d.up = false
-		d.log.Error("open UDP sockets", "port", d.kept.listenPort(), "error", err, "retry_in", retryUp)
 		d.keepPort()
 		return false
 	}
 	d.keepLocked() // the port may have been chosen just now
 	return true
+}
+
+// portLevel is the level at which a change of device.shut is logged.
+func portLevel(shut bool) slog.Level {
+	if shut {
+		return slog.LevelError
+	}
+	return slog.LevelInfo
 }
 
 // keepPort puts back the listening port that wireguard-go forgets when it cannot be opened.

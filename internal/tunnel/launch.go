@@ -54,7 +54,6 @@ func launch(ctx context.Context, dir string) error {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = argv0()
 	cmd.Env = append(os.Environ(), stageEnv+"="+stageDetached)
-	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{w} // readyFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -46,8 +47,16 @@ func (o Options) filled() Options {
 // That another process serves the directory already is no error.
 func Supervise(ctx context.Context, o Options) error {
 	o = o.filled()
+	if len(o.Worker) == 0 {
+		panic("tunnel: Supervise without a command for the worker")
+	}
 	stage := os.Getenv(stageEnv)
 	_ = os.Unsetenv(stageEnv)
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return err
+	}
+	o.Dir = dir
 	if err := checkDir(o.Dir); err != nil {
 		return err
 	}
@@ -62,6 +71,7 @@ func Supervise(ctx context.Context, o Options) error {
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	unix.Umask(0o077) // for both kinds of sockets
+	_ = os.Chdir("/") // to hold no file system
 	setComm("tombolo-tunnel")
 	noCore()
 
@@ -161,6 +171,10 @@ func newSupervisor(o Options, lock *os.File) (*supervisor, error) {
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socketPath(o.Dir), Net: "unix"})
 	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(socketPath(o.Dir), 0o600); err != nil {
+		l.Close()
 		return nil, err
 	}
 	s := &supervisor{
