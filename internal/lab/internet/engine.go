@@ -32,6 +32,7 @@ type Engine struct {
 	seq       uint64
 	fragments fragments
 	malformed uint64
+	local     uint64
 	out       [][]byte // what Due returns, used again
 }
 
@@ -101,6 +102,10 @@ func (e *Engine) Handle(now time.Time, packet []byte) bool {
 		return false
 	}
 	packet = packet[:h.length]
+	if h.local() {
+		e.local++
+		return false
+	}
 	from, to := e.locate(h.src), e.locate(h.dst)
 	if from.box == nil && to.box == nil {
 		return e.carry(t, e.pipe(from.place, to.place), packet)
@@ -195,6 +200,9 @@ type Counters struct {
 	Pairs []PairCounters `json:"pairs"`
 	// Malformed packets were dropped before it was known where they belong.
 	Malformed uint64 `json:"malformed"`
+	// Local packets, multicast or IPv6 link-local, were dropped: they stay on
+	// their link. The TUN device's own kernel sends some.
+	Local uint64 `json:"local"`
 	// Held fragments wait at a NAT for the first fragment of their packet. They
 	// are in no pair's counters yet.
 	Held int `json:"held"`
@@ -218,7 +226,7 @@ type PairCounters struct {
 
 // Counters returns what happened so far.
 func (e *Engine) Counters() Counters {
-	c := Counters{Malformed: e.malformed, Held: e.fragments.held}
+	c := Counters{Malformed: e.malformed, Local: e.local, Held: e.fragments.held}
 	for _, p := range e.pipes {
 		pair := p.counters
 		pair.Queued = p.queue.len()

@@ -361,6 +361,16 @@ func TestMalformedPacketsAreCounted(t *testing.T) {
 	}
 }
 
+func TestLinkLocalAndMulticastStayOnTheirLink(t *testing.T) {
+	b := threePlaces(t)
+	b.want(udp("[fe80::1]:546", "[ff02::1:2]:547", ""), "")
+	b.want(udp("[fd00:1::1]:1", "[fe80::1]:1", ""), "")
+	b.want(udp("10.1.0.2:1", "224.0.0.251:5353", ""), "")
+	if c := b.Counters(); c.Local != 3 || len(c.Pairs) != 0 {
+		t.Errorf("%+v, want 3 local", c)
+	}
+}
+
 func TestTrailingBytesAreCutOff(t *testing.T) {
 	b := threePlaces(t)
 	packet := udp(from1, to2, "payload")

@@ -202,7 +202,7 @@ func FuzzHandle(f *testing.F) {
 				}
 			}
 			c := b.Counters()
-			in, sent := c.Malformed+uint64(c.Held), uint64(0)
+			in, sent := c.Malformed+c.Local+uint64(c.Held), uint64(0)
 			for _, p := range c.Pairs {
 				in += p.Received
 				sent += p.Sent

@@ -25,6 +25,11 @@ type header struct {
 	length   int // of the packet, headers included
 }
 
+// local says whether the packet is for its link only.
+func (h *header) local() bool {
+	return h.dst.IsMulticast() || h.v6 && (h.src.IsLinkLocalUnicast() || h.dst.IsLinkLocalUnicast())
+}
+
 // parseHeader reads an IPv4 or IPv6 header. It returns false when the header
 // is cut short or contradicts itself, or when the packet has fewer bytes than
 // the header says, unless it is truncated, as those quoted in ICMP errors are.

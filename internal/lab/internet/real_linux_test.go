@@ -433,23 +433,24 @@ func iperf3(b testing.TB, w *world, args string) float64 {
 	defer server.Wait()
 	defer server.Process.Kill()
 	client := append(strings.Fields("netns exec "+w.a+" iperf3 -J -t 3 -O 1 -c "+hostB4), strings.Fields(args)...)
-	var result struct {
-		Error string
-		End   struct {
-			Received struct {
-				Bits float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
-		}
-	}
-	for range 50 { // until the server listens
+	for attempt := 0; ; attempt++ {
 		// The exit code says nothing with -J.
 		out, _ := exec.Command("ip", client...).Output()
+		var result struct {
+			Error string
+			End   struct {
+				Received struct {
+					Bits float64 `json:"bits_per_second"`
+				} `json:"sum_received"`
+			}
+		}
 		must(b, json.Unmarshal(out, &result))
-		if result.Error == "" {
+		switch {
+		case result.Error == "":
 			return result.End.Received.Bits
+		case attempt == 50: // the server listens by now
+			b.Fatalf("iperf3: %s", result.Error)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	b.Fatalf("iperf3: %s", result.Error)
-	return 0
 }
