@@ -10,13 +10,12 @@ import (
 	"time"
 
 	"github.com/tailscale/wireguard-go/tun"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// txQueueLen is how many packets (segmentation offload makes one of many) the
+// TxQueueLen is how many packets (segmentation offload makes one of many) the
 // kernel keeps for us between two reads, where its default is 500.
-const txQueueLen = 10_000
+const TxQueueLen = 10_000
 
 // Device is an open TUN with offloads: the kernel hands over TCP and UDP
 // segments many at a time and leaves checksums to us, and takes them so.
@@ -94,20 +93,24 @@ func (d *Device) setUp() error {
 	return nil
 }
 
-// setTxQueueLen enlarges the kernel's queue before us. By netlink: the ioctl
-// takes privileges on the machine, and not only in the namespace (Linux
-// net/core/dev_ioctl.c), which a lab without root has not.
+// setTxQueueLen enlarges the kernel's queue before us.
 func setTxQueueLen(name string) error {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer h.Close()
-	link, err := h.LinkByName(name)
+	defer unix.Close(socket)
+	ifr, err := unix.NewIfreq(name)
 	if err != nil {
 		return err
 	}
-	return h.LinkSetTxQLen(link, txQueueLen)
+	ifr.SetUint32(TxQueueLen)
+	// This takes privileges on the machine, not only in the namespace (Linux
+	// net/core/dev_ioctl.c). Who lacks them may set it by netlink.
+	if err := unix.IoctlIfreq(socket, unix.SIOCSIFTXQLEN, ifr); !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	return nil
 }
 
 // Name is the device's name.
