@@ -168,6 +168,10 @@ func (w wire) raiseEmulator(l *layout) error {
 	if err := w.LinkSetMTU(link, emulatorMTU); err != nil {
 		return fmt.Errorf("set MTU of %s: %w", emulator, err)
 	}
+	// In a user namespace OpenTUN may not do it.
+	if err := w.LinkSetTxQLen(link, internet.TxQueueLen); err != nil {
+		return fmt.Errorf("set queue length of %s: %w", emulator, err)
+	}
 	if err := w.assign(emulator, emulator4, emulator6); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -233,8 +234,11 @@ func (d *daemon) task(ctx context.Context, what string, f func(context.Context) 
 		if ctx.Err() != nil {
 			return
 		}
+		if err == nil {
+			err = errors.New("nobody stopped it")
+		}
 		select {
-		case d.fatal <- fmt.Errorf("%s ended: %v", what, err):
+		case d.fatal <- fmt.Errorf("%s ended: %w", what, err):
 		default: // one is enough
 		}
 	}()

@@ -37,7 +37,7 @@ func newDHCPClient(node *namespaces, u *uplink) *dhcpClient {
 
 // acquire gets a lease and configures the uplink with it.
 func (c *dhcpClient) acquire(ctx context.Context) error {
-	lease, err := c.ask(ctx, func(client *nclient4.Client) (*nclient4.Lease, error) {
+	lease, err := c.ask(func(client *nclient4.Client) (*nclient4.Lease, error) {
 		return client.Request(ctx, dhcpv4.WithBroadcast(true))
 	})
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *dhcpClient) acquire(ctx context.Context) error {
 
 // renew asks for the same address again, and where it is refused for another one.
 func (c *dhcpClient) renew(ctx context.Context) error {
-	lease, err := c.ask(ctx, func(client *nclient4.Client) (*nclient4.Lease, error) {
+	lease, err := c.ask(func(client *nclient4.Client) (*nclient4.Lease, error) {
 		return client.Renew(ctx, c.lease, dhcpv4.WithBroadcast(true))
 	})
 	var refused *nclient4.ErrNak
@@ -63,7 +63,7 @@ func (c *dhcpClient) renew(ctx context.Context) error {
 
 // ask opens a client only for one exchange: its packet socket gets a copy of all that
 // comes in by the device.
-func (c *dhcpClient) ask(ctx context.Context, f func(*nclient4.Client) (*nclient4.Lease, error)) (*nclient4.Lease, error) {
+func (c *dhcpClient) ask(f func(*nclient4.Client) (*nclient4.Lease, error)) (*nclient4.Lease, error) {
 	var client *nclient4.Client
 	err := c.node.do(func() (err error) {
 		client, err = nclient4.New(c.uplink.device, nclient4.WithTimeout(dhcpTimeout), nclient4.WithRetry(dhcpRetries))

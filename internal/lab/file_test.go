@@ -74,11 +74,11 @@ defaults: {nat: full-cone, rtt: 10ms}
 func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 	for _, c := range []struct{ source, want string }{
 		{"[]", "x:1:1: a lab file is a mapping: name and value"},
-		{"internt: {}", "x:1:1: a lab file has no key \"internt\""},
+		{"interweb: {}", "x:1:1: a lab file has no key \"interweb\""},
 		{"internet: {}\ninternet: {}", "x:2:1: a lab file has \"internet\" twice (line 1)"},
 		{"internet: {a b: {}}", "x:1:12: \"a b\" cannot be a host's name: letters, digits and dashes can"},
 		{"internet: {op1: {}}", "x:1:12: \"op1\" is a site of the network, and so cannot be an Internet host too"},
-		{"internet: {web: {adress: 1.1.1.1}}", "x:1:18: an Internet host has no key \"adress\""},
+		{"internet: {web: {street: 1.1.1.1}}", "x:1:18: an Internet host has no key \"street\""},
 		{"internet: {web: {address: nowhere}}", "x:1:27: \"nowhere\" is not an address"},
 		{"internet: {web: {address: [1.1.1.1, 2.2.2.2]}}", "x:1:27: give at most one IPv4 and one IPv6 address"},
 		{"sites: {op9: {}}", "x:1:9: the network has no site \"op9\""},

@@ -260,7 +260,7 @@ func (b *builder) checkAddresses() {
 	}
 	for _, s := range b.segments {
 		for _, p := range s.addresses {
-			if !p.Addr().IsLinkLocalUnicast() && !(s.hidden && p.Addr().Is4()) {
+			if !p.Addr().IsLinkLocalUnicast() && (!s.hidden || p.Addr().Is6()) {
 				claim(p.Addr(), "the gateway at "+s.device)
 			}
 		}

@@ -133,7 +133,7 @@ func makeInternetHost(h host, node *namespaces) error {
 		addresses = append(addresses, hostPrefix(a))
 	}
 	if err := makeHost(node, addresses, gateways(hostGateways)); err != nil {
-		return fmt.Errorf("Internet host %s: %w", h.name, err)
+		return fmt.Errorf("host %s in the Internet: %w", h.name, err)
 	}
 	return nil
 }

@@ -102,12 +102,3 @@ func current() (*namespaces, error) {
 	}
 	return n, nil
 }
-
-// inode returns the number by which a namespace is known in /proc/PID/ns.
-func inode(f *os.File) (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, fmt.Errorf("stat namespace: %w", err)
-	}
-	return st.Ino, nil
-}

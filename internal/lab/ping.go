@@ -42,7 +42,9 @@ func (l *Lab) Ping(ctx context.Context, node string, e Echo) (time.Duration, err
 		return 0, err
 	}
 	defer f.Close()
-	defer context.AfterFunc(ctx, func() { f.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() {
+		_ = f.SetDeadline(time.Unix(1, 0)) // it may be closed already
+	})()
 	took, err := exchange(f, e)
 	if err != nil {
 		return 0, fmt.Errorf("ping %s from %s: %w", e.To, node, errors.Join(err, ctx.Err()))
