@@ -433,3 +433,18 @@ func TestNATKinds(t *testing.T) {
 		}
 	}
 }
+
+func TestThirtySitesComeUpSoon(t *testing.T) {
+	start := time.Now()
+	l := up(t, mesh(30), File{})
+	// About a second alone on two cores.
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for i := range 30 {
+		from, to := fmt.Sprintf("s%d", i), node(t, l, fmt.Sprintf("s%d", (i+1)%30))
+		if !reaches(t, l, from, to.Addr()) || !reaches(t, l, from, to.Addr6()) {
+			t.Errorf("%s does not reach %s", from, to.Name)
+		}
+	}
+}
