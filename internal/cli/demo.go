@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,22 +70,25 @@ func (a *app) demo(ctx context.Context, keep bool) (err error) {
 	return nil
 }
 
+// whatNext says what to type, with the program's name as it was typed.
 func (a *app) whatNext(keep bool) {
-	if keep {
-		a.say(`
-It is still up. Look around:
-  tombolo lab exec op1 -- wg show
-  tombolo lab exec op2 -- ip route show table 110
-  tombolo lab exec op2.host -- ping 192.168.37.10
-  tombolo lab cut op1 op2; tombolo lab ping op2.host op1.host; tombolo lab heal op1 op2
-  tombolo lab down`)
-		return
-	}
-	a.say(`
+	text := `
 Every pair is reached. What to type next:
   tombolo demo --keep                  leave it up and look around in it
   tombolo init > network.yaml          write your own
   tombolo check network.yaml
   tombolo lab up network.yaml          try it here
-  tombolo apply network.yaml --site NAME --confirm 60s     and then on a router`)
+  tombolo apply network.yaml --site NAME --confirm 60s     and then on a router`
+	if keep {
+		text = `
+It is still up. Look around:
+  tombolo lab exec op1 -- wg show
+  tombolo lab exec op2 -- ip route show table 110
+  tombolo lab exec op2.host -- ping 192.168.37.10
+  tombolo lab cut op1 op2
+  tombolo lab ping op2.host op1.host
+  tombolo lab heal op1 op2
+  tombolo lab down`
+	}
+	a.say("%s", strings.ReplaceAll(text, "\n  tombolo ", "\n  "+os.Args[0]+" "))
 }
