@@ -85,63 +85,73 @@ func (r *router) peerWith(name string, port int, o *router, endpoint string) {
 	r.sh(line)
 }
 
-func TestPacketsFlowAndCrashesDoNotStopThem(t *testing.T) {
+func TestPacketsFlow(t *testing.T) {
 	a, b := newPair(t)
 	wa, wb := wgPair(t, a, b)
 	a.reaches(b.inner, 3*time.Second)
+	for _, name := range []string{wa, wb} {
+		if out := a.sh("wg show " + name + " latest-handshakes"); strings.HasSuffix(strings.TrimSpace(out), "\t0") {
+			t.Errorf("%s has no handshake: %q", name, out)
+		}
+	}
+	if out := a.exec("ip -d link show " + wa); !strings.Contains(out, "vnet_hdr on") {
+		t.Errorf("no offloads: %s", out)
+	}
+}
 
-	t.Run("wg sees both", func(t *testing.T) {
-		for _, name := range []string{wa, wb} {
-			if out := a.sh("wg show " + name + " latest-handshakes"); strings.HasSuffix(strings.TrimSpace(out), "\t0") {
-				t.Errorf("%s has no handshake: %q", name, out)
-			}
-		}
-	})
-	t.Run("offloads are on", func(t *testing.T) {
-		if out := a.exec("ip -d link show " + wa); !strings.Contains(out, "vnet_hdr on") {
-			t.Errorf("no vnet_hdr: %s", out)
-		}
-	})
-	t.Run("worker killed", func(t *testing.T) {
-		confA, confB := a.sh("wg showconf "+wa), b.sh("wg showconf "+wb)
-		routes := b.ip("route show dev " + wb)
-		for range 2 { // the second death within a minute is not for nothing
-			time.Sleep(100 * time.Millisecond) // the report of a handshake takes 5 ms
-			_, worker := b.processes()
-			if err := syscall.Kill(worker, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
-			a.reaches(b.inner, 5*time.Second)
-		}
-		if got := b.sh("wg showconf " + wb); got != confB {
-			t.Errorf("the configuration came back as\n%s\nwant\n%s", got, confB)
-		}
-		if got := a.sh("wg showconf " + wa); got != confA {
-			t.Errorf("the other end's configuration is now\n%s\nwant\n%s", got, confA)
-		}
-		if got := b.ip("route show dev " + wb); got != routes {
-			t.Errorf("routes are now\n%s\nwant\n%s", got, routes)
-		}
-		if all := b.interfaces(); len(all) != 1 || all[0].Name != wb || all[0].Restarts != 2 || all[0].MTU != 1420 {
-			t.Errorf("interfaces are %+v", all)
-		}
-	})
-	t.Run("stop", func(t *testing.T) {
-		supervisor, worker := b.processes()
-		if err := b.Stop(ctxOf(t)); err != nil {
+func TestPacketsFlowAgainAfterTheWorkerWasKilled(t *testing.T) {
+	a, b := newPair(t)
+	wa, wb := wgPair(t, a, b)
+	a.reaches(b.inner, 3*time.Second)
+	confA, confB := a.sh("wg showconf "+wa), b.sh("wg showconf "+wb)
+	routes := b.ip("route show dev " + wb)
+	for range 2 { // the second end within a minute is not for nothing
+		time.Sleep(100 * time.Millisecond) // the report of a handshake takes 5 ms
+		_, worker := b.processes()
+		if err := syscall.Kill(worker, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := b.try("ip -n " + b.ns + " link show " + wb); err == nil {
+		a.reaches(b.inner, 5*time.Second)
+	}
+	if got := b.sh("wg showconf " + wb); got != confB {
+		t.Errorf("the configuration came back as\n%s\nwant\n%s", got, confB)
+	}
+	if got := a.sh("wg showconf " + wa); got != confA {
+		t.Errorf("the other end's configuration is now\n%s\nwant\n%s", got, confA)
+	}
+	if got := b.ip("route show dev " + wb); got != routes {
+		t.Errorf("routes are now\n%s\nwant\n%s", got, routes)
+	}
+	if all := b.interfaces(); len(all) != 1 || all[0].Name != wb || all[0].Restarts != 2 || all[0].MTU != 1420 {
+		t.Errorf("interfaces are %+v", all)
+	}
+}
+
+func TestStopRemovesAll(t *testing.T) {
+	r := newRouter(t, "", "")
+	names := []string{ifName("x"), ifName("y")}
+	for _, name := range names {
+		if err := r.add(name); err != nil {
+			t.Fatal(err)
+		}
+		r.ip("link set " + name + " up")
+	}
+	supervisor, worker := r.processes()
+	if err := r.Stop(ctxOf(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if out, err := r.try("ip -n " + r.ns + " link show " + name); err == nil {
 			t.Errorf("interface is still there: %s", out)
 		}
-		if _, err := os.Stat(uapiPath(wb)); !os.IsNotExist(err) {
+		if _, err := os.Stat(uapiPath(name)); !os.IsNotExist(err) {
 			t.Errorf("UAPI socket: %v", err)
 		}
-		eventually(t, time.Second, "both processes end", func() bool { return !alive(supervisor) && !alive(worker) })
-		if all := b.interfaces(); len(all) != 0 {
-			t.Errorf("interfaces are %+v", all)
-		}
-	})
+	}
+	eventually(t, time.Second, "both processes end", func() bool { return !alive(supervisor) && !alive(worker) })
+	if all := r.interfaces(); len(all) != 0 {
+		t.Errorf("interfaces are %+v", all)
+	}
 }
 
 func TestTunnelOutlivesWhoAddedIt(t *testing.T) {

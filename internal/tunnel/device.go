@@ -96,9 +96,9 @@ func (d *device) run(ctx context.Context) {
 	var serving sync.WaitGroup
 	sctx, cancel := context.WithCancel(ctx)
 	serving.Go(func() { d.serveUAPI(sctx) })
-	keep := time.NewTimer(0) // reports the configuration if it has changed
-	defer keep.Stop()
-	var kept time.Time         // when keep ran out last
+	keep := time.NewTimer(time.Hour) // reports the configuration if it has changed
+	keep.Stop()
+	var kept time.Time         // when that was last
 	var news, soon bool        // there is news since then, and keep runs for it
 	var retry <-chan time.Time // to bring the device up
 	for ended := false; !ended; {
