@@ -267,7 +267,7 @@ func TestHolePunching(t *testing.T) {
 	for _, left := range kinds {
 		for _, right := range kinds {
 			hard := func(k NATKind) bool { return k == PortRestricted || k == Symmetric }
-			want := !(left == Symmetric && hard(right) || right == Symmetric && hard(left))
+			want := (left != Symmetric || !hard(right)) && (right != Symmetric || !hard(left))
 			if got := punch(t, left, right); got != want {
 				t.Errorf("%s and %s meet: %t, want %t", left, right, got, want)
 			}

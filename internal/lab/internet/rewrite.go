@@ -59,7 +59,7 @@ func quoted(packet []byte, seg *segment) (segment, bool) {
 		return segment{}, false
 	}
 	q, ok := parseSegment(quote, h)
-	return q, ok && !(q.fragment && !q.first)
+	return q, ok && (!q.fragment || q.first)
 }
 
 // quotedValid is quoted for IPv4, where the error's checksum must hold before

@@ -187,9 +187,9 @@ var errUnreadable = errors.New("packet with an unknown offload")
 func (d *Device) read(f func(packet []byte)) (bool, error) {
 	size, err := unix.Read(d.fd, d.in)
 	switch {
-	case err == unix.EAGAIN, err == unix.EINTR:
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 		return false, nil
-	case err == unix.EBADFD: // the device was deleted
+	case errors.Is(err, unix.EBADFD): // the device was deleted
 		return false, os.ErrClosed
 	case err != nil:
 		return false, err
