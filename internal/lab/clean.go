@@ -99,8 +99,8 @@ func endProcesses(ctx context.Context, dir string, r record) error {
 	}
 }
 
-// inside lists the processes that run inside a lab: those that see its hosts file as
-// /etc/hosts, or are in one of its network namespaces, or, where the lab has a user
+// inside lists the processes that run inside a lab: its own, those that see its hosts file
+// as /etc/hosts, or are in one of its network namespaces, or, where the lab has a user
 // namespace that is not ours, in that. The caller is never among them.
 //
 // Numbers of namespaces are used again, so none is taken from the record: only what
@@ -133,7 +133,7 @@ func inside(dir string, r record) ([]int, error) {
 		}
 		net, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 		theirs, err := os.Stat(fmt.Sprintf("/proc/%d/root/etc/hosts", pid))
-		if spaces[net] || spaces[userNamespace(pid)] || hosts != nil && err == nil && os.SameFile(hosts, theirs) {
+		if pid == r.Process.PID && r.Process.alive() || spaces[net] || spaces[userNamespace(pid)] || hosts != nil && err == nil && os.SameFile(hosts, theirs) {
 			out = append(out, pid)
 		}
 	}

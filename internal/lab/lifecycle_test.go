@@ -1,133 +1,19 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
-
-// aloneVariable is set in a test program that has mounts, network devices and a /run of
-// its own, and in all that it starts: what is left there, the test left.
-const aloneVariable = "TOMBOLO_LAB_TEST_ALONE"
-
-// alone reports whether the test runs alone on its machine. If not, it runs the test
-// again where it does.
-func alone(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(aloneVariable) != "" {
-		return true
-	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d-%s", aloneVariable, os.Getpid(), t.Name()))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-		t.Errorf("%v\n%s", err, out)
-	}
-	return false
-}
-
-// arrangeAlone gives the test program a /run of its own, without the namespaces of
-// others, whose mounts would come and go.
-func arrangeAlone() error {
-	if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
-		return err
-	}
-	mounts, err := mountPoints()
-	for _, m := range mounts {
-		if err == nil && strings.HasPrefix(m.path, netnsDir) {
-			err = ignoreMissing(unix.Unmount(netnsDir, unix.MNT_DETACH)) // with all below it
-			break
-		}
-	}
-	return errors.Join(
-		err,
-		unix.Mount("tmpfs", "/run", "tmpfs", 0, ""),
-		unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""), // as systemd has it
-	)
-}
-
-// traces is all that a lab could leave.
-func traces(t *testing.T) string {
-	t.Helper()
-	var out []string
-	mounts, err := mountPoints()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range mounts {
-		out = append(out, fmt.Sprintf("mount %+v", m))
-	}
-	err = filepath.WalkDir("/run", func(path string, _ fs.DirEntry, err error) error {
-		out = append(out, "file "+path)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	devices, err := os.ReadDir("/sys/class/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range devices {
-		out = append(out, "device "+d.Name())
-	}
-	for _, p := range marked(t) {
-		out = append(out, "process "+p)
-	}
-	return strings.Join(out, "\n")
-}
-
-// marked lists the processes that this test program started, and theirs.
-func marked(t *testing.T) []string {
-	t.Helper()
-	mark := []byte(aloneVariable + "=" + os.Getenv(aloneVariable) + "\x00")
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		if env, _ := os.ReadFile("/proc/" + e.Name() + "/environ"); bytes.Contains(append(env, 0), mark) {
-			line, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-			out = append(out, strings.ReplaceAll(string(line), "\x00", " "))
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// nothingLeft compares what there is with what there was, and waits a little for what
-// the kernel still tidies up.
-func nothingLeft(t *testing.T, before string) {
-	t.Helper()
-	var d string
-	for range 50 {
-		if d = cmp.Diff(before, traces(t)); d == "" {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Errorf("left behind (+) or gone (-):\n%s", d)
-}
 
 // upAlone takes a lab up in which a program runs that minds no polite signal.
 func upAlone(t *testing.T, name string) *Lab {
@@ -231,7 +117,7 @@ func TestUpCleansAfterADeadLab(t *testing.T) {
 	if want := "lab again was left by a process that died: cleaning up"; !slices.Contains(said, want) {
 		t.Errorf("it said %q, not %q", said, want)
 	}
-	if got := marked(t); len(got) != 1 {
+	if got := running(t); len(got) != 1 {
 		t.Errorf("of the dead lab there still runs %q", got)
 	}
 	_, err = Up(t.Context(), c)
@@ -355,7 +241,7 @@ func TestLabsSideBySide(t *testing.T) {
 	if err := Down(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	if !reaches(t, b, "op1", to) || len(marked(t)) < 4 {
+	if !reaches(t, b, "op1", to) || len(running(t)) < 4 {
 		t.Error("taking one lab down hurt the other")
 	}
 	if labs, err := List(); err != nil || len(labs) != 1 || labs[0].Name != "b" || labs[0].Network != "home" || !labs[0].Alive {
