@@ -174,7 +174,7 @@ func (c *Client) try(ctx context.Context, r request) (reply, error) {
 		return reply{}, err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	a, err := exchange(conn, r)
 	switch {

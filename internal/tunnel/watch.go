@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +13,6 @@ import (
 	"time"
 
 	"github.com/mdlayher/netlink"
-	"github.com/mdlayher/netlink/nlenc"
 	"golang.org/x/sys/unix"
 )
 
@@ -99,7 +99,7 @@ func (w *watch) run(ctx context.Context, log *slog.Logger) {
 			switch m.Header.Type {
 			case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 				if len(m.Data) >= unix.SizeofIfInfomsg {
-					w.poke(nlenc.Uint32(m.Data[4:8])) // ifi_index
+					w.poke(binary.NativeEndian.Uint32(m.Data[4:8])) // ifi_index
 				}
 			default:
 				changed = true
