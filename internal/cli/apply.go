@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,6 +34,9 @@ What apply sets up ends with the next boot.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile,
 		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().Changed("confirm") && confirm <= 0 {
+				return fmt.Errorf("--confirm %s: it is a time to wait, such as 60s", confirm)
+			}
 			t.file = args[0]
 			n, err := a.load(&t)
 			if err != nil {
@@ -67,6 +72,7 @@ func unbuilt(ds spec.Diagnostics, partial bool) error {
 
 // apply carries a file out on this router. Its standard output is the plan.
 func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duration) error {
+	outliveTerminal()
 	unlock, err := a.lock(ctx)
 	if err != nil {
 		return err
@@ -96,6 +102,9 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 		return errors.New("nothing was changed: something that is not ours is in the way")
 	}
 	if confirm > 0 && len(p.Ops) > 0 {
+		if err := revertible(p); err != nil {
+			return err
+		}
 		if err := a.startRevert(have, store, confirm); err != nil {
 			return err
 		}
@@ -118,6 +127,10 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 	a.say("note: this does not outlast a reboot: run apply again after one")
 	return nil
 }
+
+// outliveTerminal lets this process finish what it began when it cuts the connection over
+// which it was started: the terminal's end would kill it half way, with nothing undone.
+func outliveTerminal() { signal.Ignore(syscall.SIGHUP) }
 
 // carryOut applies a plan and looks whether the router then holds what was wanted.
 func (a *app) carryOut(ctx context.Context, k *kernel.Kernel, p plan.Plan, want state.Router) error {
@@ -159,6 +172,7 @@ nftables table. Kernel settings go back to what they were before. Key files stay
 }
 
 func (a *app) down(ctx context.Context, keys string) error {
+	outliveTerminal()
 	wanted, store, err := a.wanted()
 	if err != nil {
 		wanted, store = state.Router{Owner: state.DefaultOwner()}, key.Store{Dir: keyDir("", "network.yaml")}
@@ -166,8 +180,6 @@ func (a *app) down(ctx context.Context, keys string) error {
 	if keys != "" {
 		store.Dir = keys
 	}
-	a.cancelRevert()
-	a.stopFollowing()
 	k, err := a.open(wanted, store)
 	if err != nil {
 		return err
@@ -186,8 +198,10 @@ func (a *app) down(ctx context.Context, keys string) error {
 		return err
 	}
 	if err := k.Apply(ctx, p.Ops); err != nil {
-		return err
+		return err // and what waits for its confirmation still waits
 	}
+	a.cancelRevert()
+	a.stopFollowing()
 	if err := a.tunnels().Stop(ctx); err != nil {
 		return err
 	}

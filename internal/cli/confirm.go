@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tombolo/internal/kernel"
 	"tombolo/internal/key"
 	"tombolo/internal/plan"
 	"tombolo/internal/state"
@@ -87,6 +89,30 @@ func (a *app) startRevert(have state.Router, store key.Store, after time.Duratio
 	return nil
 }
 
+// revertible refuses a plan that takes away a key that no file holds: the timer is another
+// process, which could not put it back.
+func revertible(p plan.Plan) error {
+	for _, op := range p.Ops {
+		lost := false
+		switch o := op.Before.(type) {
+		case plan.Interface:
+			if w := o.WireGuard; w != nil {
+				lost = w.PrivateKey == "" && !w.PublicKey.IsZero() ||
+					slices.ContainsFunc(w.Peers, func(p state.Peer) bool { return p.Preshared == state.UnknownKey })
+			}
+		case plan.Peer:
+			lost = o.Preshared == state.UnknownKey
+		}
+		if lost {
+			return hinted{
+				fmt.Errorf("%s could not be put back: no file holds the key that it uses now", op),
+				"put the old key file in place under another name until this is confirmed, or apply without --confirm",
+			}
+		}
+	}
+	return nil
+}
+
 func (a *app) revertCommand() *cobra.Command {
 	var after time.Duration
 	c := &cobra.Command{
@@ -114,14 +140,6 @@ func (a *app) revert(ctx context.Context, after time.Duration) error {
 		return nil
 	case <-time.After(after):
 	}
-	// Confirmed, and perhaps another change waits already: that one has its own timer.
-	if is, err := os.Stat(path); err != nil || !os.SameFile(was, is) {
-		return nil
-	}
-	reverting := filepath.Join(a.runDir, revertingFile)
-	if os.Rename(path, reverting) != nil {
-		return nil
-	}
 	unlock, err := a.lock(ctx)
 	for err != nil && ctx.Err() == nil {
 		unlock, err = a.lock(ctx) // whoever holds it: putting back is what was promised
@@ -130,20 +148,28 @@ func (a *app) revert(ctx context.Context, after time.Duration) error {
 		return err
 	}
 	defer unlock()
+	// Confirmed, and perhaps another change waits already: that one has its own timer. A
+	// new file may have the old one's inode number, so the time counts too.
+	is, err := os.Stat(path)
+	if err != nil || !os.SameFile(was, is) || !was.ModTime().Equal(is.ModTime()) {
+		return nil
+	}
+	reverting := filepath.Join(a.runDir, revertingFile)
+	if os.Rename(path, reverting) != nil {
+		return nil
+	}
 	b, err := readRunFile[before](a, revertingFile)
 	if err != nil {
 		return err
 	}
-	if err := a.putBack(ctx, b.Held); err != nil {
-		return err
-	}
-	if err := a.followAgain(b.Applied); err != nil {
+	if err := errors.Join(a.putBack(ctx, b.Held), a.followAgain(b.Applied)); err != nil {
 		return err
 	}
 	return os.Remove(reverting)
 }
 
-// putBack makes the router hold what it held.
+// putBack makes the router hold what it held. What cannot be put back does not keep the
+// rest from it: half a way in is better than none.
 func (a *app) putBack(ctx context.Context, held remembered) error {
 	r, store, err := held.recall()
 	if err != nil {
@@ -154,11 +180,22 @@ func (a *app) putBack(ctx context.Context, held remembered) error {
 		return err
 	}
 	defer k.Close()
-	have, err := k.Read(ctx, r)
-	if err != nil {
-		return err
+	refused := map[string]bool{}
+	var errs []error
+	for {
+		have, err := k.Read(ctx, r)
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		ops := slices.DeleteFunc(plan.Diff(have, r).Ops, func(op plan.Op) bool { return refused[op.String()] })
+		err = k.Apply(ctx, ops)
+		var failed *kernel.ApplyError
+		if err == nil || ctx.Err() != nil || !errors.As(err, &failed) || refused[failed.Op.String()] {
+			return errors.Join(append(errs, err)...)
+		}
+		refused[failed.Op.String()] = true
+		errs = append(errs, fmt.Errorf("put back: %s: %w", failed.Op, failed.Err))
 	}
-	return k.Apply(ctx, plan.Diff(have, r).Ops)
 }
 
 // followAgain goes back to the endpoints of what had been applied before, if anything.

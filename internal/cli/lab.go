@@ -369,8 +369,12 @@ func completeLab(*cobra.Command, []string, string) ([]string, cobra.ShellCompDir
 // completeNode completes the names of nodes for the first few arguments.
 func completeNode(name *string, arguments int) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		l, err := openLab(*name)
+		which, err := chooseLab(*name)
 		if err != nil || len(args) >= arguments {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		l, err := lab.Open(which)
+		if err != nil {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
 		nodes, _ := l.Nodes()

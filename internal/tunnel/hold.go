@@ -186,7 +186,7 @@ func fileIDOf(path string) (fileID, error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return fileID{}, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return fileID{uint64(st.Dev), st.Ino}, nil
+	return fileID{uint64(st.Dev), st.Ino}, nil //nolint:unconvert // it has 32 bits on mips
 }
 
 // namespace names the network namespace of the calling thread.
