@@ -94,7 +94,7 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 	if err != nil {
 		return err
 	}
-	p := plan.Diff(have, want)
+	p := plan.Diff(have, a.roamed(have, want))
 	if err := a.printPlan(p); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (a *app) carryOut(ctx context.Context, k *kernel.Kernel, p plan.Plan, want 
 	if err != nil {
 		return err
 	}
-	if left := plan.Diff(have, want); !left.Empty() {
+	if left := plan.Diff(have, a.roamed(have, want)); !left.Empty() {
 		return fmt.Errorf("the router does not hold what was applied; this is left:\n%s", left.Text(false))
 	}
 	return nil

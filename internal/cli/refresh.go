@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -99,11 +100,14 @@ func (a *app) refresh(ctx context.Context, every time.Duration) error {
 }
 
 func (a *app) refreshOnce(ctx context.Context, w *endpoint.Watch, log *slog.Logger) error {
-	want, store, err := a.wanted()
+	applied, store, err := a.wanted()
 	if err != nil {
 		return err
 	}
-	want, unresolved := endpoint.Resolve(ctx, want, endpoint.System, endpoint.Routed)
+	if w.Last.Version == 0 {
+		w.Last = applied
+	}
+	want, unresolved := endpoint.Resolve(ctx, applied, endpoint.System, endpoint.Routed)
 	for _, err := range unresolved {
 		log.Warn("resolve", "error", err)
 	}
@@ -112,6 +116,9 @@ func (a *app) refreshOnce(ctx context.Context, w *endpoint.Watch, log *slog.Logg
 		return nil // somebody changes this router; next time
 	}
 	defer unlock()
+	if now, _, err := a.wanted(); err != nil || !bytes.Equal(now.Encode(), applied.Encode()) {
+		return err // something else was applied while names were resolved; next time
+	}
 	k, err := a.open(want, store)
 	if err != nil {
 		return err

@@ -215,7 +215,7 @@ func (a *app) planCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p := plan.Diff(have, want)
+			p := plan.Diff(have, a.roamed(have, want))
 			if err := a.printPlan(p); err != nil {
 				return err
 			}
@@ -230,6 +230,13 @@ func (a *app) planCommand() *cobra.Command {
 	}
 	t.flags(a, c)
 	return c
+}
+
+// roamed returns want such that peers which answer from elsewhere than their names lead
+// are left there.
+func (a *app) roamed(have, want state.Router) state.Router {
+	last, _, _ := a.wanted() // an empty one, where nothing was applied
+	return endpoint.Roamed(have, want, last, time.Now())
 }
 
 func (a *app) printPlan(p plan.Plan) error {

@@ -29,7 +29,7 @@ type Reach func(netip.Addr) bool
 // System looks names up as the machine does: hosts file first, then its resolvers.
 func System(ctx context.Context, host string) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a}, nil
+		return []netip.Addr{a.Unmap()}, nil
 	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	for i := range addresses {
@@ -119,8 +119,42 @@ func order(b bool) int {
 // (REJECT_AFTER_TIME, in WireGuard's whitepaper §6.1).
 const sessionLife = 180 * time.Second
 
+// Roamed returns want with the address in use added to those of every peer that answers
+// from one to which neither want nor last leads, last being what was wanted before: such a
+// peer is behind a NAT or has another uplink now, WireGuard has followed it, and to move it
+// to where its name leads would cut a tunnel that works. Both must be resolved.
+func Roamed(have, want, last state.Router, now time.Time) state.Router {
+	want.Interfaces = slices.Clone(want.Interfaces)
+	for i, f := range want.Interfaces {
+		there := find(have.Interfaces, f.Name)
+		if f.WireGuard == nil || there == nil || there.WireGuard == nil {
+			continue
+		}
+		device := *f.WireGuard
+		device.Peers = slices.Clone(device.Peers)
+		for j := range device.Peers {
+			p := &device.Peers[j]
+			q := findPeer(there, p.PublicKey)
+			if q == nil || len(q.Addresses) == 0 || len(p.Addresses) == 0 || now.Sub(time.Unix(q.Handshake, 0)) > sessionLife {
+				continue
+			}
+			used := q.Addresses[0]
+			was := findPeer(find(last.Interfaces, f.Name), p.PublicKey)
+			if !slices.Contains(p.Addresses, used) && (was == nil || !slices.Contains(was.Addresses, used)) {
+				p.Addresses = append(slices.Clone(p.Addresses), used)
+			}
+		}
+		want.Interfaces[i].WireGuard = &device
+	}
+	return want
+}
+
 // Watch follows the peers of one router between passes.
 type Watch struct {
+	// Last is what was wanted at the last pass, resolved; before the first, at the last
+	// apply.
+	Last state.Router
+
 	sent map[peerID]uint64 // bytes, as of the last pass
 }
 
@@ -130,10 +164,13 @@ type peerID struct {
 }
 
 // Steer returns the changes that bring the peers' endpoints right: to an address that the
-// names now lead to where the one in use is none of them, and to the next one where we
-// send to a peer whose handshake is overdue. Nothing else of have is looked at; want must
-// be resolved.
+// names now lead to where the one in use is none of them (unless the peer has roamed, see
+// Roamed), and to the next one where we send to a peer whose handshake is overdue. Nothing
+// else of have is looked at; want must be resolved.
 func (w *Watch) Steer(have, want state.Router, now time.Time) []plan.Op {
+	last := w.Last
+	w.Last = want
+	want = Roamed(have, want, last, now)
 	sent := map[peerID]uint64{}
 	var ops []plan.Op
 	for _, f := range want.Interfaces {
@@ -142,11 +179,11 @@ func (w *Watch) Steer(have, want state.Router, now time.Time) []plan.Op {
 			continue
 		}
 		for _, p := range f.WireGuard.Peers {
-			k := slices.IndexFunc(there.WireGuard.Peers, func(q state.Peer) bool { return q.PublicKey == p.PublicKey })
-			if k < 0 || len(p.Addresses) == 0 {
+			peer := findPeer(there, p.PublicKey)
+			if peer == nil || len(p.Addresses) == 0 {
 				continue
 			}
-			q, id := there.WireGuard.Peers[k], peerID{f.Name, p.PublicKey}
+			q, id := *peer, peerID{f.Name, p.PublicKey}
 			sent[id] = q.Sent
 			before, known := w.sent[id]
 			overdue := known && q.Sent > before && now.Sub(time.Unix(q.Handshake, 0)) > sessionLife
@@ -181,6 +218,19 @@ func find(interfaces []state.Interface, name string) *state.Interface {
 	for i := range interfaces {
 		if interfaces[i].Name == name {
 			return &interfaces[i]
+		}
+	}
+	return nil
+}
+
+// findPeer returns the peer of an interface with a public key; nil where there is none.
+func findPeer(i *state.Interface, k key.Public) *state.Peer {
+	if i == nil || i.WireGuard == nil {
+		return nil
+	}
+	for j := range i.WireGuard.Peers {
+		if i.WireGuard.Peers[j].PublicKey == k {
+			return &i.WireGuard.Peers[j]
 		}
 	}
 	return nil

@@ -114,7 +114,8 @@ func TestSteer(t *testing.T) {
 		{"silent at the last", []netip.AddrPort{second}, old, 10, 20, []netip.AddrPort{first, second}, []netip.AddrPort{first}},
 		{"silent, and we do not send", []netip.AddrPort{first}, old, 20, 20, []netip.AddrPort{first, second}, nil},
 		{"silent, with one address", []netip.AddrPort{first}, old, 10, 20, []netip.AddrPort{first}, nil},
-		{"the name moved", []netip.AddrPort{elsewhere}, fresh, 10, 20, []netip.AddrPort{first}, []netip.AddrPort{first}},
+		{"it roamed, and answers", []netip.AddrPort{elsewhere}, fresh, 10, 20, []netip.AddrPort{first}, nil},
+		{"it roamed, and went silent", []netip.AddrPort{elsewhere}, old, 10, 20, []netip.AddrPort{first}, []netip.AddrPort{first}},
 		{"never had one", nil, 0, 0, 0, []netip.AddrPort{first}, []netip.AddrPort{first}},
 		{"the name does not resolve", []netip.AddrPort{first}, old, 10, 20, nil, nil},
 	} {
@@ -150,5 +151,40 @@ func TestSteerLeavesForeignInterfacesAlone(t *testing.T) {
 	var w endpoint.Watch
 	if ops := w.Steer(have, want, time.Unix(1, 0)); len(ops) != 0 {
 		t.Errorf("got %v", ops)
+	}
+}
+
+// A name that moved is followed, also while the old address still answers.
+func TestSteerFollowsANameThatMoved(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	want := func(a string) state.Router {
+		return router(state.Peer{PublicKey: key.Public{1}, Addresses: []netip.AddrPort{at(a)}})
+	}
+	have := want("192.0.2.1:51822")
+	have.Interfaces[0].WireGuard.Peers[0].Handshake = now.Unix()
+	var w endpoint.Watch
+	if ops := w.Steer(have, want("192.0.2.1:51822"), now); len(ops) != 0 {
+		t.Errorf("got %v, want no change", ops)
+	}
+	ops := w.Steer(have, want("198.51.100.1:51822"), now)
+	if len(ops) != 1 || ops[0].Object.(plan.Peer).Addresses[0] != at("198.51.100.1:51822") {
+		t.Errorf("got %v", ops)
+	}
+}
+
+func TestRoamedPeerIsNoPlan(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	first, elsewhere := at("192.0.2.1:51822"), at("203.0.113.7:40000")
+	want := router(state.Peer{PublicKey: key.Public{1}, Addresses: []netip.AddrPort{first}})
+	have := router(state.Peer{PublicKey: key.Public{1}, Addresses: []netip.AddrPort{elsewhere}, Handshake: now.Unix() - 60})
+	have.Interfaces[0].WireGuard.PublicKey, want.Interfaces[0].WireGuard.PublicKey = key.Public{2}, key.Public{2}
+	if p := plan.Diff(have, endpoint.Roamed(have, want, state.Router{}, now)); !p.Empty() {
+		t.Errorf("a peer that answers is moved: %v", p.Ops)
+	}
+	if p := plan.Diff(have, endpoint.Roamed(have, want, have, now)); len(p.Ops) != 1 {
+		t.Errorf("a peer whose endpoint the file changed is not moved: %v", p.Ops)
+	}
+	if got := want.Interfaces[0].WireGuard.Peers[0].Addresses; len(got) != 1 {
+		t.Error("the argument was changed")
 	}
 }
