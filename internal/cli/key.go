@@ -17,7 +17,7 @@ func (a *app) keyCommand() *cobra.Command {
 		Use:   "key",
 		Short: "Make keys, and show their public halves",
 		Long: `Make keys, and show their public halves. A private key lies in a file of mode 0600 that
-is named after its site, in keys/ beside the network file or in /etc/tombolo, and is never
+is named after its site, in ./keys where that exists, else in /etc/tombolo, and is never
 printed. The network file holds only public keys.`,
 	}
 	c.PersistentFlags().StringVar(&dir, "keys", "", "folder of the key files (default: ./keys where it exists, else /etc/tombolo)")
