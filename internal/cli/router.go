@@ -73,14 +73,10 @@ func (a *app) want(ctx context.Context, n file, t *target, mayMake bool) (state.
 	if err != nil {
 		return state.Router{}, store, err
 	}
-	mtu := map[string]int{}
 	i, _ := n.Site(t.site)
-	for _, u := range n.Sites[i].Uplinks {
-		if m, ok := kernel.DeviceMTU(u.Device); ok {
-			mtu[u.Device] = m
-		}
-	}
-	r, err := compile.Router(n.Network, t.site, compile.Options{Keys: known, UplinkMTU: mtu})
+	o := surroundings(&n.Sites[i])
+	o.Keys = known
+	r, err := compile.Router(n.Network, t.site, o)
 	if err != nil {
 		return state.Router{}, store, err
 	}

@@ -27,6 +27,17 @@ type Options struct {
 	// UplinkMTU is the MTU in bytes of devices of the compiled router, over those in the
 	// file. Only for Router: All describes many machines.
 	UplinkMTU map[string]int
+
+	// Leased are the subnets that the compiled router's leased uplinks have now, masked.
+	Leased []netip.Prefix
+
+	// Advertised are devices of the compiled router, described or not, that take router
+	// advertisements now and would no longer when the router forwards.
+	Advertised []string
+
+	// NoIPv6 says that new interfaces of the compiled router come without IPv6
+	// (net.ipv6.conf.default.disable_ipv6). Like the three before it only for Router.
+	NoIPv6 bool
 }
 
 // Router returns what the router of one site must hold. A peer whose key is in neither
@@ -42,7 +53,7 @@ func Router(n *spec.Network, site string, o Options) (state.Router, error) {
 
 // All returns what each router must hold, in the order of n.Sites.
 func All(n *spec.Network, o Options) []state.Router {
-	o.UplinkMTU = nil
+	o = Options{Keys: o.Keys}
 	c := newCompiler(n, o)
 	out := make([]state.Router, len(n.Sites))
 	for i := range n.Sites {
@@ -95,9 +106,9 @@ func (c *compiler) router(i int) state.Router {
 	ways := c.graph.waysFrom(i)
 	r.Interfaces = c.interfaces(i, ways)
 	r.Routes = c.routes(i, ways)
-	r.Rules = c.rules(i)
+	r.Rules = c.rules(i, r.Routes)
 	r.Rulesets = []state.Ruleset{ruleset(&r)}
-	r.Sysctls = sysctls(s, r.Interfaces)
+	r.Sysctls = c.sysctls(s, r.Interfaces)
 	r.Sort()
 	return r
 }

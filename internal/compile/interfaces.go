@@ -137,7 +137,7 @@ func (c *compiler) peer(i, peer int, allowed []netip.Prefix) state.Peer {
 		port := c.n.Port(peer, i)
 		for _, e := range s.Endpoints {
 			dial := port
-			if o.Ports == [2]int{} || c.static(peer) {
+			if o.Ports[1] == 0 || c.static(peer) {
 				dial += e.Base - s.BasePort // a port forward moves the whole range
 			}
 			p.Endpoints = append(p.Endpoints, joinHostPort(e.Host, dial))

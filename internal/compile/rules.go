@@ -2,6 +2,7 @@ package compile
 
 import (
 	"net/netip"
+	"slices"
 
 	"tombolo/internal/spec"
 	"tombolo/internal/state"
@@ -20,7 +21,7 @@ const (
 )
 
 // rules returns the policy rules of a site, for both families.
-func (c *compiler) rules(i int) []state.Rule {
+func (c *compiler) rules(i int, routes []state.Route) []state.Rule {
 	set := c.n.Settings
 	var out []state.Rule
 	add := func(at uint32, r state.Rule) {
@@ -34,11 +35,28 @@ func (c *compiler) rules(i int) []state.Rule {
 		add(atFabric, state.Rule{IPv6: six, Action: state.Lookup, Table: set.Table, Suppress: 1})
 	}
 	lans, uplinks := ownPrefixes(&c.n.Sites[i])
+	uplinks = append(uplinks, c.leased(routes, uplinks, lans)...)
 	for _, p := range append(uplinks, lans...) {
 		add(atOwn, state.Rule{IPv6: p.Addr().Is6(), To: p, Action: state.Lookup, Table: mainTable, Suppress: 1})
 	}
 	for _, p := range lans {
 		add(atOwnStop, state.Rule{IPv6: p.Addr().Is6(), To: p, Action: state.RuleUnreachable})
+	}
+	return out
+}
+
+// leased returns the subnets of leased uplinks. Another site may have the same one as its
+// LAN (half of all home routers hand out 192.168.1.0/24): without a rule whoever sits on
+// the uplink would lose this router when the route there comes. A subnet within which the
+// fabric has something longer is left to main, as any other route there: a provider's
+// 10.0.0.0/8 must not hide the overlay.
+func (c *compiler) leased(routes []state.Route, known ...[]netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range c.o.Leased {
+		hides := slices.ContainsFunc(routes, func(r state.Route) bool { return r.Dst.Bits() > p.Bits() && p.Overlaps(r.Dst) })
+		if !hides && !p.IsSingleIP() && !slices.Contains(slices.Concat(append(known, out)...), p) {
+			out = append(out, p)
+		}
 	}
 	return out
 }
@@ -68,7 +86,10 @@ func ownPrefixes(s *spec.Site) (lans, uplinks []netip.Prefix) {
 // accept_ra: a forwarding kernel stops listening to router advertisements, and with that
 // loses an IPv6 default route that came by one, unless it is 2
 // (Documentation/networking/ip-sysctl.rst).
-func sysctls(s *spec.Site, interfaces []state.Interface) []state.Sysctl {
+//
+// disable_ipv6: where IPv6 is off by default our interfaces still need it, as they have
+// IPv6 addresses. Below minMTU6 they have none, and the kernel no such setting.
+func (c *compiler) sysctls(s *spec.Site, interfaces []state.Interface) []state.Sysctl {
 	out := []state.Sysctl{
 		{Name: "net/ipv4/ip_forward", Value: "1"},
 		{Name: "net/ipv6/conf/all/forwarding", Value: "1"},
@@ -79,12 +100,24 @@ func sysctls(s *spec.Site, interfaces []state.Interface) []state.Sysctl {
 	}
 	for _, f := range interfaces {
 		rpFilter(f.Name, "0")
+		if c.o.NoIPv6 && f.MTU >= minMTU6 {
+			out = append(out, state.Sysctl{Name: "net/ipv6/conf/" + f.Name + "/disable_ipv6", Value: "0"})
+		}
 	}
 	seen := map[string]bool{}
+	acceptRA := func(device string) {
+		out = append(out, state.Sysctl{Name: "net/ipv6/conf/" + device + "/accept_ra", Value: "2", Only: "1"})
+	}
 	for _, u := range s.Uplinks {
 		seen[u.Device] = true
 		rpFilter(u.Device, "0")
-		out = append(out, state.Sysctl{Name: "net/ipv6/conf/" + u.Device + "/accept_ra", Value: "2", Only: "1"})
+		acceptRA(u.Device)
+	}
+	for _, d := range c.o.Advertised {
+		ours := slices.ContainsFunc(interfaces, func(f state.Interface) bool { return f.Name == d })
+		if !seen[d] && !ours {
+			acceptRA(d)
+		}
 	}
 	for _, l := range s.LANs {
 		if !seen[l.Device] {
