@@ -51,7 +51,7 @@ func (a *app) confirmCommand() *cobra.Command {
 				return errors.New("nothing waits for a confirmation")
 			}
 			a.say("kept")
-			return nil
+			return a.done(map[string]any{"kept": true})
 		},
 	}
 }

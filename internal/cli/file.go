@@ -31,7 +31,11 @@ func (a *app) initCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprint(a.out, spec.Starter(name, overlay6))
+			text := spec.Starter(name, overlay6)
+			if a.json {
+				return a.writeJSON(map[string]string{"network": name, "file": text})
+			}
+			_, err = fmt.Fprint(a.out, text)
 			return err
 		},
 	}
@@ -172,7 +176,11 @@ Markdown.`,
 			if err != nil {
 				return err
 			}
-			_, err = a.out.Write(drawing(f.Network))
+			picture := drawing(f.Network)
+			if a.json {
+				return a.writeJSON(map[string]string{"format": format, "drawing": string(picture)})
+			}
+			_, err = a.out.Write(picture)
 			return err
 		},
 	}
@@ -185,6 +193,14 @@ func (a *app) writeJSON(v any) error {
 	e := json.NewEncoder(a.out)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// done is the result of a command whose work is all that it has to show.
+func (a *app) done(result map[string]any) error {
+	if !a.json {
+		return nil
+	}
+	return a.writeJSON(result)
 }
 
 // count writes a number with its noun: "1 site", "3 sites".

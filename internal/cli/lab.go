@@ -89,7 +89,10 @@ func (a *app) labDownCommand(name *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return lab.Down(c.Context(), which)
+			if err := lab.Down(c.Context(), which); err != nil {
+				return err
+			}
+			return a.done(map[string]any{"down": []string{which}})
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "every lab")
@@ -98,11 +101,15 @@ func (a *app) labDownCommand(name *string) *cobra.Command {
 
 func (a *app) downAll(ctx context.Context) error {
 	labs, err := lab.List()
-	errs := []error{err}
+	errs, gone := []error{err}, []string{}
 	for _, l := range labs {
-		errs = append(errs, lab.Down(ctx, l.Name))
+		if err := lab.Down(ctx, l.Name); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		gone = append(gone, l.Name)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, a.done(map[string]any{"down": gone}))...)
 }
 
 func (a *app) labListCommand(name *string) *cobra.Command {
@@ -119,7 +126,7 @@ func (a *app) labListCommand(name *string) *cobra.Command {
 				return err
 			}
 			if a.json {
-				return a.writeJSON(labs)
+				return a.writeJSON(append([]lab.Info{}, labs...)) // [], not null
 			}
 			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
 			fmt.Fprintln(w, "LAB\tNETWORK\tSITES\tNODES\tUP SINCE\tPROCESS")
@@ -246,8 +253,7 @@ LAN host to every other, as a table; the exit code is 1 if any is not reached.`,
 }
 
 func (a *app) pingTimes(ctx context.Context, l *lab.Lab, from string, to netip.Addr, times int) error {
-	lost := 0
-	var all []float64
+	lost, all := 0, []float64{}
 	for i := range times {
 		rtt, err := l.Ping(ctx, from, lab.Echo{To: to, Timeout: 2 * time.Second})
 		switch {
@@ -295,7 +301,10 @@ With one place it is all its paths.`,
 			if err != nil {
 				return err
 			}
-			return do(l, c.Context(), args[0], strings.Join(args[1:], ""))
+			if err := do(l, c.Context(), args[0], strings.Join(args[1:], "")); err != nil {
+				return err
+			}
+			return a.done(map[string]any{use: args})
 		},
 		ValidArgsFunction: completeNode(name, 2),
 	}
