@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,12 +83,13 @@ func keyDir(asked, file string) string {
 }
 
 // knownKeys returns the public keys of those sites whose private key lies in the folder,
-// as all do in a lab. The error says that a site's key in the file is another one.
+// as all do in a lab; none where we may not look. The error says that a site's key in the
+// file is another one.
 func knownKeys(n *spec.Network, store key.Store) (map[string]key.Public, error) {
 	keys := map[string]key.Public{}
 	for _, s := range n.Sites {
 		p, err := store.Private(key.Ref(s.Name))
-		if errors.Is(err, key.ErrMissing) {
+		if errors.Is(err, key.ErrMissing) || errors.Is(err, fs.ErrPermission) {
 			continue
 		}
 		if err != nil {

@@ -91,11 +91,24 @@ func (a *app) refresh(ctx context.Context, every time.Duration) error {
 		} else if err != nil {
 			log.Warn("refresh endpoints", "error", err)
 		}
+		a.trimLog()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(every):
 		}
+	}
+}
+
+// maxLog bounds the log in bytes: the run folder lies in memory, and a name that does not
+// resolve is said at each pass.
+const maxLog = 256 << 10
+
+// trimLog empties the log of the detached processes when it has grown too long.
+func (a *app) trimLog() {
+	path := filepath.Join(a.runDir, "log")
+	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
+		_ = os.Truncate(path, 0) // they append, so the next line is the first
 	}
 }
 

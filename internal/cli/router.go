@@ -80,6 +80,9 @@ func (a *app) want(ctx context.Context, n file, t *target, mayMake bool) (state.
 	if err != nil {
 		return state.Router{}, store, err
 	}
+	if err := a.sameOwner(r.Owner); err != nil {
+		return state.Router{}, store, err
+	}
 	if err := missing(n, known, r, store); err != nil {
 		return state.Router{}, store, err
 	}
@@ -93,6 +96,14 @@ func (a *app) want(ctx context.Context, n file, t *target, mayMake bool) (state.
 // ownKey makes the router's own private key where it has none, and says which line the
 // network file then needs.
 func (a *app) ownKey(n *spec.Network, site string, store key.Store) error {
+	if i, _ := n.Site(site); !n.Sites[i].Key.IsZero() {
+		if _, err := store.Private(key.Ref(site)); errors.Is(err, key.ErrMissing) {
+			return hinted{
+				fmt.Errorf("site %q has key %s in the file, and its private key is not in %s", site, n.Sites[i].Key, store.Dir),
+				"say where it is with --keys; or, if it is lost, take the `key:` line away, and a new one is made",
+			}
+		}
+	}
 	p, made, err := store.Make(key.Ref(site), rand.Reader)
 	if err != nil {
 		return err
@@ -104,6 +115,19 @@ func (a *app) ownKey(n *spec.Network, site string, store key.Store) error {
 		a.say("add this line to site %q in %s, on every router:\n    key: %s", site, n.File, p.Public())
 	}
 	return nil
+}
+
+// sameOwner refuses settings under which what was applied is no longer ours: nobody would
+// ever take it away.
+func (a *app) sameOwner(o state.Owner) error {
+	applied, _, err := a.wanted()
+	if err != nil || applied.Owner == o {
+		return nil
+	}
+	return hinted{
+		errors.New("the file's `priority`, `protocol` or `nft-table` is not the one that was applied: what was set up with it would stay for ever"),
+		"tombolo down, and then apply; or set them back",
+	}
 }
 
 // missing reports the keys without which the router cannot be set up, all at once.
