@@ -24,7 +24,7 @@ var fileRecord = record[fileDecl]{
 			doc: "The same for IPv6: a unique local prefix (RFC 4193) of length 48. A router has the same host bits in both. Left out, it is derived from `network:` and `overlay:`; `tombolo init` writes a random one."},
 			into(prefix(ula), func(f *fileDecl) *at[netip.Prefix] { return &f.overlay6 })},
 		{entry{key: "routing", concept: "routing", example: "static",
-			doc: "How the routers learn their routes: `babel` (the default), an interface for each link and a routing daemon that follows what happens; or `static`, one interface `wg_s2s` whose AllowedIPs and routes are computed from this file. A site can differ."},
+			doc: "How the routers learn their routes: `babel` (the default), an interface for each link and a routing daemon that follows what happens (*not built in this version: the links get static routes along the shortest paths*); or `static`, one interface `wg_s2s` whose AllowedIPs and routes are computed from this file. A site can differ."},
 			into(routing, func(f *fileDecl) *at[Routing] { return &f.routing })},
 		{entry{key: "sites", concept: "site", required: true, reach: true, also: []string{"site", "routers", "nodes", "hosts", "peers"},
 			example: "{op1: op1.example.net, op2: {lan: {br-lan: 192.168.36.0/24}}}",

@@ -196,7 +196,7 @@ var psk = func() shape[bool] {
 	s := boolean
 	s.read = func(d *decoder, n *yaml.Node) (bool, bool) {
 		if n.Kind == yaml.ScalarNode && len(n.Value) >= 40 {
-			d.err(posOf(n), codeSecret, "write `psk: true`, and put the key itself into its file on both routers (see `tombolo key`)", "a preshared key has no place in the network file")
+			d.err(posOf(n), codeSecret, "write `psk: true`, and put the key itself into its file on both routers (`tombolo key psk SITE SITE` makes it)", "a preshared key has no place in the network file")
 			return false, false
 		}
 		return boolean.read(d, n)

@@ -267,7 +267,7 @@ func badHost(host string) *mistake {
 				return bad("write the form that begins with `xn--`", "%q is no host name as the DNS has it: it holds %q", clip(host), c)
 			}
 			if !base64Digit(c) && c != '-' || c == '+' || c == '/' {
-				return bad("for example `op1.example.net`, `203.0.113.3` or `203.0.113.3:51820`", "%q is no host name: it holds %q", clip(host), c)
+				return bad("for example `op1.example.net`, `203.0.113.3`, `203.0.113.3:51820` or `[2001:db8::3]:51820`", "%q is no host name: it holds %q", clip(host), c)
 			}
 		}
 	}

@@ -29,5 +29,5 @@ func keyHint(s *Site) string {
 	if s.Kind == Plain {
 		return fmt.Sprintf("add its WireGuard public key to site %q; `wg show` on that router prints it", s.Name)
 	}
-	return fmt.Sprintf("run `tombolo apply FILE --site %s` or `tombolo key` on that router, and add the `key:` line that it prints to site %q", s.Name, s.Name)
+	return fmt.Sprintf("type `tombolo key make %s` on that router, and add the `key:` line that it prints to site %q", s.Name, s.Name)
 }

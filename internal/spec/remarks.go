@@ -61,7 +61,7 @@ func (b *builder) noBabel() {
 				place = r.Pos
 			}
 		}
-		b.note(place, codeNoBabel, "", "this version has no Babel speaker yet: links get static routes along the shortest paths")
+		b.note(place, codeNoBabel, "nothing to do; a link that dies is not routed around yet", "this version has no Babel speaker yet: links get static routes along the shortest paths")
 		return
 	}
 }

@@ -290,7 +290,7 @@ func parsePortRange(text string) (PortRange, *mistake) {
 }
 
 // keyIsPrinted says where a site's public key comes from. An example would be copied.
-const keyIsPrinted = "leave it out until the router has one, which `tombolo key` prints there"
+const keyIsPrinted = "leave it out until the router has one, which `tombolo key make SITE` prints there"
 
 // publicKey is the shape of a WireGuard public key. What it says never repeats the text.
 var publicKey = scalar("a public key", schema{"type": "string", "pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}, func(text string) (key.Public, *mistake) {
