@@ -44,7 +44,7 @@ func wgPair(t testing.TB, a, b *router) (wa, wb string) {
 
 func (r *router) keyFile(name string) string { return filepath.Join(r.dir, name) }
 
-// keys makes a key pair and, for the first router, the preshared key.
+// keys makes a key pair, with umask so that wg does not warn.
 func (r *router) keys() {
 	r.t.Helper()
 	for _, line := range []string{

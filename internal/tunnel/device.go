@@ -36,7 +36,7 @@ type device struct {
 }
 
 const (
-	// News of a peer is reported soon, as a server may die any moment, but not more than
+	// News of a peer is reported soon, as the worker may die any moment, but not more than
 	// twice a second; and once more when a handshake that it began must be over.
 	keepSoon   = 5 * time.Millisecond
 	keepSeldom = 500 * time.Millisecond
@@ -45,9 +45,9 @@ const (
 	retryUp = time.Second
 )
 
-// queueDepth is how many batches wait between wireguard-go's stages: one for each CPU to work
-// on. Its default, 1024, takes no less CPU and up to 128 kB for every place.
-func queueDepth() int { return max(2, runtime.NumCPU()) }
+// queueDepth is how many batches wait between wireguard-go's stages: some for each CPU to
+// work on. Its default, 1024, is no faster, and each place may hold 128 kB.
+func queueDepth() int { return 8 * runtime.NumCPU() }
 
 // openDevice makes a device on descriptors that it takes over in any case, with the
 // configuration that a worker before it had, if any.
