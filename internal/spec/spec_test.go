@@ -427,7 +427,7 @@ links: {star: a}
 	want := `n.yaml:6:3: site "b" has no ` + "`key:`" + `, which "a" needs for the link between them
     6 |   b:
       |   ^
-hint: run ` + "`tombolo apply FILE --site b` or `tombolo key`" + ` on that router, and add the ` + "`key:`" + ` line that it prints to site "b"
+hint: type ` + "`tombolo key make b`" + ` on that router, and add the ` + "`key:`" + ` line that it prints to site "b"
 
 n.yaml:7:3: site "c" has no ` + "`key:`" + `, which "a" needs for the link between them
     7 |   c: {kind: plain}
