@@ -164,11 +164,15 @@ func missing(n file, known map[string]key.Public, r state.Router, store key.Stor
 	return errors.Join(errs...)
 }
 
+// wireGuardEnv names the environment variable that, set to "embedded", keeps tombolo from
+// the kernel's own WireGuard, also in the processes that it leaves behind.
+const wireGuardEnv = "TOMBOLO_WIREGUARD"
+
 // open opens the kernel of this machine for the router's objects.
 func (a *app) open(r state.Router, store key.Store) (*kernel.Kernel, error) {
 	return kernel.Open(kernel.Options{
 		Owner: r.Owner, Store: store, RunDir: a.runDir,
-		Embedded: a.tunnels(),
+		Embedded: a.tunnels(), ForceEmbedded: os.Getenv(wireGuardEnv) == "embedded",
 	})
 }
 
