@@ -37,6 +37,9 @@ What apply sets up ends with the next boot.`,
 			if c.Flags().Changed("confirm") && confirm <= 0 {
 				return fmt.Errorf("--confirm %s: it is a time to wait, such as 60s", confirm)
 			}
+			if err := asRoot(); err != nil {
+				return err
+			}
 			t.file = args[0]
 			n, err := a.load(&t)
 			if err != nil {
@@ -78,8 +81,8 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 		return err
 	}
 	defer unlock()
-	if confirm > 0 && a.pending() {
-		return hinted{errors.New("an earlier apply still waits for its confirmation"), "tombolo confirm, or wait until it is put back"}
+	if a.pending() {
+		return hinted{errors.New("an earlier apply still waits for its confirmation, and would take this one back with it"), "tombolo confirm, or wait until it is put back"}
 	}
 	want, store, err := a.want(ctx, n, t, true)
 	if err != nil {
@@ -101,7 +104,10 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 	if len(p.Conflicts) > 0 {
 		return errors.New("nothing was changed: something that is not ours is in the way")
 	}
-	if confirm > 0 && len(p.Ops) > 0 {
+	if len(p.Ops) == 0 {
+		return a.follow(want, store)
+	}
+	if confirm > 0 {
 		if err := revertible(p); err != nil {
 			return err
 		}
@@ -110,16 +116,18 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 		}
 	}
 	if err := a.carryOut(ctx, k, p, want); err != nil {
-		if confirm > 0 && len(p.Ops) > 0 {
+		var failed *kernel.ApplyError
+		switch {
+		case confirm == 0:
+		case errors.As(err, &failed) && failed.UndoErr == nil:
+			a.cancelRevert() // all is as it was
+		default:
 			err = errors.Join(err, fmt.Errorf("what may be left is put back in %s", confirm))
 		}
 		return err
 	}
 	if err := a.follow(want, store); err != nil {
 		return err
-	}
-	if len(p.Ops) == 0 {
-		return nil
 	}
 	if confirm > 0 {
 		a.say("done; it is all put back in %s unless you type: tombolo confirm", confirm)
@@ -134,10 +142,10 @@ func outliveTerminal() { signal.Ignore(syscall.SIGHUP) }
 
 // carryOut applies a plan and looks whether the router then holds what was wanted.
 func (a *app) carryOut(ctx context.Context, k *kernel.Kernel, p plan.Plan, want state.Router) error {
-	if len(p.Ops) == 0 {
-		return nil
-	}
 	if err := k.Apply(ctx, p.Ops); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted: %w", err)
+		}
 		return err
 	}
 	have, err := k.Read(ctx, want)
@@ -159,6 +167,9 @@ func (a *app) downCommand() *cobra.Command {
 nftables table. Kernel settings go back to what they were before. Key files stay.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := asRoot(); err != nil {
+				return err
+			}
 			unlock, err := a.lock(c.Context())
 			if err != nil {
 				return err

@@ -126,8 +126,25 @@ that make it so.`,
 	add("file", a.initCommand(), a.checkCommand(), a.showCommand(), a.drawCommand(), a.keyCommand())
 	add("router", a.planCommand(), a.applyCommand(), a.confirmCommand(), a.downCommand())
 	add("lab", a.demoCommand(), a.labCommand())
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return hinted{err, c.CommandPath() + " --help"} })
 	root.AddCommand(a.versionCommand(), a.tunnelCommand(), a.refreshCommand(), a.revertCommand())
+	withUsage(root)
 	return root
+}
+
+// withUsage has every command say how it is called, where it was called otherwise.
+func withUsage(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return hinted{err, c.UseLine()}
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		withUsage(sub)
+	}
 }
 
 func isTerminal(w io.Writer) bool {

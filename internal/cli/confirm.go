@@ -26,6 +26,7 @@ import (
 const (
 	beforeFile    = "before.json"
 	revertingFile = "reverting.json"
+	revertedFile  = "reverted.json" // what was put back, for who asks
 	wantedFile    = "wanted.json"
 )
 
@@ -47,13 +48,25 @@ func (a *app) confirmCommand() *cobra.Command {
 		Short: "Keep what the last apply --confirm changed",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if err := asRoot(); err != nil {
+				return err
+			}
 			if !a.cancelRevert() {
-				return errors.New("nothing waits for a confirmation")
+				return a.nothingWaits()
 			}
 			a.say("kept")
 			return a.done(map[string]any{"kept": true})
 		},
 	}
+}
+
+// nothingWaits says so, and if the last change was put back, when.
+func (a *app) nothingWaits() error {
+	err := errors.New("nothing waits for a confirmation")
+	if info, e := os.Stat(filepath.Join(a.runDir, revertedFile)); e == nil {
+		err = fmt.Errorf("%w: the last change was put back at %s", err, info.ModTime().Format(time.TimeOnly))
+	}
+	return err
 }
 
 // pending reports whether a change waits for its confirmation.
@@ -81,6 +94,7 @@ func (a *app) startRevert(have state.Router, store key.Store, after time.Duratio
 	if err := a.writeRunFile(beforeFile, b); err != nil {
 		return err
 	}
+	_ = os.Remove(filepath.Join(a.runDir, revertedFile)) // of an earlier change
 	err = a.detach("revert", "--after", after.String())
 	if err != nil {
 		a.cancelRevert()
@@ -165,7 +179,8 @@ func (a *app) revert(ctx context.Context, after time.Duration) error {
 	if err := errors.Join(a.putBack(ctx, b.Held), a.followAgain(b.Applied)); err != nil {
 		return err
 	}
-	return os.Remove(reverting)
+	a.say("%s put back what was before the last apply: nobody confirmed it within %s", time.Now().Format(time.DateTime), after)
+	return os.Rename(reverting, filepath.Join(a.runDir, revertedFile))
 }
 
 // putBack makes the router hold what it held. What cannot be put back does not keep the

@@ -27,6 +27,9 @@ func (a *app) initCommand() *cobra.Command {
 			if len(args) > 0 {
 				name = args[0]
 			}
+			if clean := spec.CleanName(name); clean != name {
+				return hinted{fmt.Errorf("%q is no name of a network: it has lower-case letters, digits and hyphens", name), "tombolo init " + clean}
+			}
 			overlay6, err := randomULA()
 			if err != nil {
 				return err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -11,8 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"tombolo/internal/compile"
 	"tombolo/internal/key"
@@ -51,6 +54,10 @@ func (a *app) newLab(n file, labPath string, text []byte, name string) (labUp, e
 	if name == "" {
 		up.name = n.Name
 	}
+	// Who can be dialled comes first: see upLab.
+	slices.SortStableFunc(up.routers, func(x, y state.Router) int {
+		return cmp.Compare(min(1, len(y.Endpoints)), min(1, len(x.Endpoints)))
+	})
 	var mistakes lab.Mistakes
 	up.file, mistakes = lab.ParseFile(labPath, text, up.routers)
 	for _, m := range mistakes {
@@ -69,6 +76,19 @@ func (a *app) upLab(ctx context.Context, up labUp) (*lab.Lab, error) {
 	defer p.end()
 	var prepare sync.Once
 	var prepared error
+	// A handshake with a router that is not there yet is lost, and WireGuard tries again
+	// after five seconds: so whoever dials waits for those who can be dialled.
+	var waiting atomic.Int32
+	answering := make(chan struct{}) // closed when all who can be dialled were started
+	for _, r := range up.routers {
+		if len(r.Endpoints) > 0 {
+			waiting.Add(1)
+		}
+	}
+	dials := map[string]bool{}
+	for _, r := range up.routers {
+		dials[r.Site] = len(r.Endpoints) == 0 && waiting.Load() > 0
+	}
 	return lab.Up(ctx, lab.Config{
 		Name: up.name, Routers: up.routers, File: up.file,
 		Command:  []string{selfExe, "lab", "serve"},
@@ -78,7 +98,20 @@ func (a *app) upLab(ctx context.Context, up labUp) (*lab.Lab, error) {
 			if prepared != nil {
 				return prepared
 			}
-			return startRouter(ctx, l, site)
+			if dials[site] {
+				select {
+				case <-answering:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			if err := startRouter(ctx, l, site); err != nil || dials[site] {
+				return err
+			}
+			if waiting.Add(-1) == 0 {
+				close(answering)
+			}
+			return nil
 		},
 	})
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"tombolo/internal/compile"
 	"tombolo/internal/kernel"
 	"tombolo/internal/spec"
+	"tombolo/internal/state"
 )
 
 // surroundings returns what a compilation needs to know of this machine: what its devices
@@ -26,9 +28,70 @@ func surroundings(s *spec.Site) compile.Options {
 			o.Leased = append(o.Leased, subnets(u.Device)...)
 		}
 	}
+	devices, _ := net.Interfaces()
+	for _, d := range devices {
+		if !described(s, d.Name) {
+			o.Connected = append(o.Connected, subnets(d.Name)...)
+		}
+	}
 	routes, _ := os.ReadFile("/proc/net/ipv6_route")
 	o.Advertised = advertised(string(routes))
 	return o
+}
+
+// described reports whether the file says what a device is.
+func described(s *spec.Site, device string) bool {
+	return slices.ContainsFunc(s.Uplinks, func(u spec.Uplink) bool { return u.Device == device }) ||
+		slices.ContainsFunc(s.LANs, func(l spec.LAN) bool { return l.Device == device })
+}
+
+// mismatches returns what the file says of this machine and the machine does not.
+func mismatches(s *spec.Site) []string {
+	var out []string
+	look := func(what, device string, prefixes []netip.Prefix) {
+		if _, ok := kernel.DeviceMTU(device); !ok {
+			out = append(out, fmt.Sprintf("site %q has %s %s in the file, and this machine has no such device", s.Name, what, device))
+			return
+		}
+		for _, p := range prefixes {
+			if there := subnets(device); !slices.Contains(there, p.Masked()) {
+				out = append(out, fmt.Sprintf("%s %s has %s in the file, and on this machine %s", what, device, p.Masked(), orNone(there)))
+			}
+		}
+	}
+	for _, l := range s.LANs {
+		var prefixes []netip.Prefix
+		for _, m := range l.Prefixes {
+			prefixes = append(prefixes, m.Prefix)
+		}
+		look("LAN", l.Device, prefixes)
+	}
+	for _, u := range s.Uplinks {
+		look("uplink", u.Device, u.Addresses)
+	}
+	return out
+}
+
+// shadowed returns what the router keeps for itself although another site has it too.
+func shadowed(o compile.Options, r state.Router) []string {
+	var out []string
+	for _, p := range slices.Concat(o.Leased, o.Connected) {
+		if compile.Covered(r.Routes, p) {
+			out = append(out, fmt.Sprintf("this machine is in %s, and so is another site: its hosts there are reached, that site's are not", p))
+		}
+	}
+	return out
+}
+
+func orNone(prefixes []netip.Prefix) string {
+	if len(prefixes) == 0 {
+		return "no address"
+	}
+	words := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		words[i] = p.String()
+	}
+	return strings.Join(words, ", ")
 }
 
 // advertised returns the devices over which the kernel learned an IPv6 default route from a

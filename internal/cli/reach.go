@@ -77,6 +77,11 @@ func (a *app) reachability(ctx context.Context, l *lab.Lab, n *spec.Network) (ma
 	if err != nil {
 		return matrix{}, err
 	}
+	slices.SortStableFunc(nodes, func(x, y lab.Node) int { // in the order of the file
+		i, _ := n.Site(x.Site)
+		j, _ := n.Site(y.Site)
+		return cmp.Compare(i, j)
+	})
 	targets := map[string]netip.Addr{}
 	m := matrix{RTT: map[string]map[string]time.Duration{}, Milliseconds: map[string]map[string]*float64{}}
 	for _, node := range nodes {

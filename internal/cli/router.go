@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,11 +76,17 @@ func (a *app) want(ctx context.Context, n file, t *target, mayMake bool) (state.
 		return state.Router{}, store, err
 	}
 	i, _ := n.Site(t.site)
+	for _, w := range mismatches(&n.Sites[i]) {
+		a.say("warning: %s", w)
+	}
 	o := surroundings(&n.Sites[i])
 	o.Keys = known
 	r, err := compile.Router(n.Network, t.site, o)
 	if err != nil {
 		return state.Router{}, store, err
+	}
+	for _, w := range shadowed(o, r) {
+		a.say("warning: %s", w)
 	}
 	if err := a.sameOwner(r.Owner); err != nil {
 		return state.Router{}, store, err
@@ -88,7 +96,7 @@ func (a *app) want(ctx context.Context, n file, t *target, mayMake bool) (state.
 	}
 	r, unresolved := endpoint.Resolve(ctx, r, endpoint.System, endpoint.Routed)
 	for _, err := range unresolved {
-		a.say("warning: %v; it is tried again", err)
+		a.say("warning: %v", err)
 	}
 	return r, store, nil
 }
@@ -164,12 +172,23 @@ func missing(n file, known map[string]key.Public, r state.Router, store key.Stor
 	return errors.Join(errs...)
 }
 
+// asRoot refuses a user who may not look at the router's keys, nor change anything.
+func asRoot() error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return hinted{errors.New("only root sees and changes what a router holds"), "sudo " + strings.Join(os.Args, " ")}
+}
+
 // wireGuardEnv names the environment variable that, set to "embedded", keeps tombolo from
 // the kernel's own WireGuard, also in the processes that it leaves behind.
 const wireGuardEnv = "TOMBOLO_WIREGUARD"
 
 // open opens the kernel of this machine for the router's objects.
 func (a *app) open(r state.Router, store key.Store) (*kernel.Kernel, error) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		return nil, hinted{errors.New("the program nft is missing"), "on Debian and Ubuntu: apt install nftables; on OpenWrt it is there"}
+	}
 	return kernel.Open(kernel.Options{
 		Owner: r.Owner, Store: store, RunDir: a.runDir,
 		Embedded: a.tunnels(), ForceEmbedded: os.Getenv(wireGuardEnv) == "embedded",
@@ -221,6 +240,9 @@ func (a *app) planCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := asRoot(); err != nil {
+				return err
+			}
 			t.file = args[0]
 			n, err := a.load(&t)
 			if err != nil {

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer func() { _ = os.RemoveAll(dir) }()
+		if err := os.Chmod(dir, 0o755); err != nil { // other users run it too
+			panic(err)
+		}
 		binary = filepath.Join(dir, "tombolo")
 		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-X tombolo/internal/cli.version=v0.0.0-test", "-o", binary, "tombolo/cmd/tombolo")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -60,6 +63,7 @@ func TestScripts(t *testing.T) {
 			}
 			e.Defer(func() { end(t, ns) })
 			e.Setenv("NS", ns)
+			e.Setenv("BINARY", binary)
 			e.Setenv("EXAMPLES", examples)
 			e.Setenv("RUN", filepath.Join(e.WorkDir, "run"))
 			e.Setenv("LAB", fmt.Sprintf("cli%d-%d", os.Getpid(), number.Load()))

@@ -31,6 +31,9 @@ type Options struct {
 	// Leased are the subnets that the compiled router's leased uplinks have now, masked.
 	Leased []netip.Prefix
 
+	// Connected are the subnets of its devices that the file does not describe, masked.
+	Connected []netip.Prefix
+
 	// Advertised are devices of the compiled router, described or not, that take router
 	// advertisements now and would no longer when the router forwards.
 	Advertised []string

@@ -9,6 +9,25 @@ import (
 	"tombolo/internal/state"
 )
 
+// A management network that the file does not know is not lost to a site that has the same.
+func TestConnectedSubnetComesBeforeTheFabricWhereItWouldBeLost(t *testing.T) {
+	n := parse(t, "network: n\noverlay: 10.9.0.0/24\nsites:\n  a: {endpoint: 192.0.2.1}\n  b: {lan: {lan0: 192.168.1.0/24}}\n")
+	same, other := netip.MustParsePrefix("192.168.1.0/24"), netip.MustParsePrefix("172.17.0.0/16")
+	r, err := compile.Router(n, "a", compile.Options{Connected: []netip.Prefix{same, other}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var to []netip.Prefix
+	for _, rule := range r.Rules {
+		if rule.To.IsValid() {
+			to = append(to, rule.To)
+		}
+	}
+	if len(to) != 1 || to[0] != same {
+		t.Errorf("rules for %v, want one for %s", to, same)
+	}
+}
+
 // A site whose leased uplink stands in a network with the same prefix as another site's LAN
 // must stay within reach of that network.
 func TestLeasedSubnetComesBeforeTheFabric(t *testing.T) {

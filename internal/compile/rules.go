@@ -45,20 +45,28 @@ func (c *compiler) rules(i int, routes []state.Route) []state.Rule {
 	return out
 }
 
-// leased returns the subnets of leased uplinks. Another site may have the same one as its
+// leased returns the subnets of leased uplinks, and of devices that the file does not
+// describe where the fabric would take them. Another site may have the same one as its
 // LAN (half of all home routers hand out 192.168.1.0/24): without a rule whoever sits on
-// the uplink would lose this router when the route there comes. A subnet within which the
+// that device would lose this router when the route there comes. A subnet within which the
 // fabric has something longer is left to main, as any other route there: a provider's
 // 10.0.0.0/8 must not hide the overlay.
 func (c *compiler) leased(routes []state.Route, known ...[]netip.Prefix) []netip.Prefix {
 	var out []netip.Prefix
-	for _, p := range c.o.Leased {
+	connected := slices.DeleteFunc(slices.Clone(c.o.Connected), func(p netip.Prefix) bool { return !Covered(routes, p) })
+	for _, p := range append(connected, c.o.Leased...) {
 		hides := slices.ContainsFunc(routes, func(r state.Route) bool { return r.Dst.Bits() > p.Bits() && p.Overlaps(r.Dst) })
 		if !hides && !p.IsSingleIP() && !slices.Contains(slices.Concat(append(known, out)...), p) {
 			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// Covered reports whether a route of the fabric would take a subnet away from the router:
+// it leads to the same prefix, or to one around it.
+func Covered(routes []state.Route, p netip.Prefix) bool {
+	return slices.ContainsFunc(routes, func(r state.Route) bool { return r.Dst.Bits() > 0 && r.Dst.Bits() <= p.Bits() && r.Dst.Overlaps(p) })
 }
 
 // ownPrefixes returns the prefixes of a site's LANs, and of those of its uplinks that are

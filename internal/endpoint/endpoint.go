@@ -9,10 +9,12 @@ package endpoint
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"tombolo/internal/key"
@@ -55,8 +57,8 @@ func Routed(a netip.Addr) bool {
 // other peers, and its own other endpoints, as they should be.
 func Resolve(ctx context.Context, r state.Router, lookup Lookup, reach Reach) (state.Router, []error) {
 	var errs []error
+	known := lookupAll(ctx, r, lookup)
 	r.Interfaces = slices.Clone(r.Interfaces)
-	known := map[string][]netip.Addr{}
 	for i, f := range r.Interfaces {
 		if f.WireGuard == nil {
 			continue
@@ -67,7 +69,7 @@ func Resolve(ctx context.Context, r state.Router, lookup Lookup, reach Reach) (s
 			p := &device.Peers[j]
 			p.Addresses = nil
 			for _, e := range p.Endpoints {
-				found, err := resolve(ctx, e, lookup, known)
+				found, err := resolve(e, known)
 				if err != nil {
 					errs = append(errs, fmt.Errorf("resolve endpoint %s of %s: %w", e, p.Name, err))
 				}
@@ -82,9 +84,50 @@ func Resolve(ctx context.Context, r state.Router, lookup Lookup, reach Reach) (s
 	return r, errs
 }
 
-// resolve returns the addresses of one host:port. Each name is looked up once; known
-// keeps the answers.
-func resolve(ctx context.Context, endpoint string, lookup Lookup, known map[string][]netip.Addr) ([]netip.AddrPort, error) {
+// lookupTime bounds how long all names together may take: a router whose resolver is dead
+// must still be set up.
+const lookupTime = 5 * time.Second
+
+// answer is what became of a name.
+type answer struct {
+	addresses []netip.Addr
+	err       error
+}
+
+// lookupAll looks all names of r up, at once and each once.
+func lookupAll(ctx context.Context, r state.Router, lookup Lookup) map[string]answer {
+	ctx, cancel := context.WithTimeout(ctx, lookupTime)
+	defer cancel()
+	known := map[string]answer{}
+	for _, f := range r.Interfaces {
+		if f.WireGuard == nil {
+			continue
+		}
+		for _, p := range f.WireGuard.Peers {
+			for _, e := range p.Endpoints {
+				if host, _, err := net.SplitHostPort(e); err == nil {
+					known[host] = answer{}
+				}
+			}
+		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for host := range maps.Clone(known) {
+		wg.Go(func() {
+			addresses, err := lookup(ctx, host)
+			slices.SortFunc(addresses, netip.Addr.Compare) // IPv4 before IPv6, and the same each time
+			mu.Lock()
+			known[host] = answer{addresses, err}
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return known
+}
+
+// resolve returns the addresses of one host:port.
+func resolve(endpoint string, known map[string]answer) ([]netip.AddrPort, error) {
 	host, portText, err := net.SplitHostPort(endpoint)
 	if err != nil {
 		return nil, err
@@ -93,17 +136,13 @@ func resolve(ctx context.Context, endpoint string, lookup Lookup, known map[stri
 	if err != nil {
 		return nil, err
 	}
-	addresses, ok := known[host]
-	if !ok {
-		if addresses, err = lookup(ctx, host); err != nil {
-			return nil, err
-		}
-		slices.SortFunc(addresses, netip.Addr.Compare) // IPv4 before IPv6, and the same each time
-		known[host] = addresses
+	a := known[host]
+	if a.err != nil {
+		return nil, a.err
 	}
-	out := make([]netip.AddrPort, 0, len(addresses))
-	for _, a := range addresses {
-		out = append(out, netip.AddrPortFrom(a, uint16(port)))
+	out := make([]netip.AddrPort, 0, len(a.addresses))
+	for _, addr := range a.addresses {
+		out = append(out, netip.AddrPortFrom(addr, uint16(port)))
 	}
 	return out, nil
 }

@@ -198,7 +198,7 @@ func (b *builder) eachOutsidePort(e askedEnd, visit func(peer, port int) bool) {
 			continue
 		}
 		port := b.n.Port(e.site, j)
-		if b.n.Links.Options(e.site, j).Ports == [2]int{} || s.Routing == Static {
+		if b.n.Links.Options(e.site, j).Ports[0] == 0 || s.Routing == Static {
 			port += e.Base - s.BasePort
 		}
 		if !visit(j, port) {
