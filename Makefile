@@ -10,7 +10,7 @@ RACE := ./internal/tunnel/... ./internal/lab/... ./internal/kernel/... ./interna
 
 FUZZTIME ?= 1m
 
-.PHONY: all build demo deps deps-test test vet lint unit race cross docs docs-check golden bench fuzz soak clean
+.PHONY: all build demo deps deps-test deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak vm vm-shell clean
 
 all: build
 
@@ -44,6 +44,17 @@ unit:
 
 race: ## what is concurrent, under the race detector
 	go test -count=1 -timeout 15m -race $(RACE)
+
+deps-vm: ## and an emulated machine
+	@scripts/deps vm
+
+# docs/kernels.md says what this machine is; vm/cases, which tests run in it.
+vm: deps-vm build ## the same on Debian's own kernel, with its WireGuard
+	go vet -tags vm ./vm
+	vm/run
+
+vm-shell: deps-vm build ## a shell there
+	vm/run shell
 
 # A router's binary must build and stay small, also where integers have 32 bits.
 cross:

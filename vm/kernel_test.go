@@ -1,0 +1,249 @@
+//go:build vm
+
+package vm
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+const pair = `
+sites:
+  SITE1: {address: 10.9.0.1, SITE1.lan, SITE1.uplink}
+  SITE2: {address: 10.9.0.2, SITE2.lan, SITE2.uplink}
+`
+
+const three = pair + `  SITE3: {address: 10.9.0.3, SITE3.lan, SITE3.uplink}
+`
+
+// named puts the names of sites into a network file.
+func named(text string, sites ...string) string {
+	for i, s := range sites {
+		text = strings.ReplaceAll(text, "SITE"+strconv.Itoa(i+1), s)
+	}
+	return text
+}
+
+// ours returns the running processes of tombolo, by their program.
+func ours(t *testing.T) (pids []int) {
+	t.Helper()
+	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if exe, err := os.Readlink(l); err == nil && strings.HasPrefix(exe, binary) {
+			pid, _ := strconv.Atoi(strings.Split(l, "/")[2])
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func TestKernelWireGuardIsChosenByItself(t *testing.T) {
+	n := newNetwork(t, "cha", "chb")
+	if out := n.tombolo("cha", "version"); !strings.Contains(out, "WireGuard: kernel") {
+		t.Errorf("version says %s", out)
+	}
+	n.write(named(pair, n.sites...))
+	n.applyAll()
+	n.reached()
+	if out := n.in("cha", "ip", "-d", "link", "show", "wg-chb"); !strings.Contains(out, "wireguard") {
+		t.Errorf("the interface is not the kernel's WireGuard: %s", out)
+	}
+	if out, err := exec.Command("pgrep", "-fa", "tombolo tunnel|exe tunnel").Output(); err == nil {
+		t.Errorf("a process carries embedded tunnels: %s", out)
+	}
+}
+
+// The commands that `tombolo show` prints, typed into an empty router, make what apply made.
+func TestShowIsWhatApplyMakes(t *testing.T) {
+	for _, kind := range []struct{ name, text, device string }{
+		{"a tunnel for each link", "links:\n  - {between: [SITE1, SITE2], psk: true, keepalive: 10}\n  - [SITE1, SITE3]\n", "wg-SITE2 wg-SITE3"},
+		{"one tunnel for all", "routing: static\n", "wg_s2s"},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			id := map[bool]string{true: "o", false: "e"}[kind.device == "wg_s2s"]
+			n := newNetwork(t, "s"+id+"a", "s"+id+"b", "s"+id+"c")
+			n.write(named(three+kind.text, n.sites...))
+			if strings.Contains(kind.text, "psk") {
+				n.tombolo(n.sites[0], "key", "psk", n.sites[0], n.sites[1])
+			}
+			site := n.sites[0]
+			look := func() string {
+				out := ""
+				for device := range strings.FieldsSeq(named(kind.device, n.sites...)) {
+					conf := strings.Split(n.in(site, "wg", "showconf", device), "\n\n")
+					slices.Sort(conf)
+					dump := strings.Split(strings.TrimSpace(n.in(site, "wg", "show", device, "dump")), "\n")
+					for i, line := range dump[1:] { // without handshake and counters
+						f := strings.Fields(line)
+						dump[i+1] = strings.Join(append(f[:4], f[7]), " ")
+					}
+					slices.Sort(dump)
+					out += device + "\n" + strings.Join(conf, "\n") + strings.Join(dump, "\n") + "\n"
+					out += n.sh(site, "ip -d link show "+device+" | sed 's/^[0-9]*: //'; ip address show "+device+" | grep inet")
+				}
+				return out + n.sh(site, "ip rule; ip -6 rule; for t in main 110; do ip route show table $t; ip -6 route show table $t; done; nft -s list ruleset | grep -v -e seal -e '^$'; sysctl -a 2>/dev/null | grep -e forward -e rp_filter -e accept_ra | grep -v -e mc_forw -e accept_ra_")
+			}
+			n.tombolo(site, "apply", file)
+			applied := look()
+			n.tombolo(site, "down")
+			script := n.tombolo(site, "show", file, site)
+			n.sh(site, "set -u\n"+script)
+			if typed := look(); typed != applied {
+				t.Errorf("typed:\n%s\napplied:\n%s", typed, applied)
+			}
+			if !strings.Contains(applied, "PrivateKey") || !strings.Contains(applied, "AllowedIPs") {
+				t.Errorf("wg showed nothing:\n%s", applied)
+			}
+		})
+	}
+}
+
+func TestKernelAndEmbeddedWireGuardInOneNetwork(t *testing.T) {
+	n := newNetwork(t, "kea", "keb", "kec")
+	n.write(named(three, n.sites...))
+	n.tombolo("kea", "apply", file)
+	n.tombolo("kec", "apply", file)
+	t.Setenv("TOMBOLO_WIREGUARD", "embedded")
+	n.tombolo("keb", "apply", file)
+	for _, s := range []struct{ site, device, kind string }{{"kea", "wg-keb", "wireguard"}, {"keb", "wg-kea", "tun"}, {"kec", "wg-keb", "wireguard"}} {
+		if out := n.in(s.site, "ip", "-d", "link", "show", s.device); !strings.Contains(out, s.kind) {
+			t.Errorf("%s on %s is no %s: %s", s.device, s.site, s.kind, out)
+		}
+	}
+	n.reached()
+	n.in("keb.host", "ping", "-q", "-c200", "-i0.01", "-s1300", n.host(0))
+	for _, s := range n.sites {
+		if out := n.tombolo(s, "plan", file); strings.TrimSpace(out) != "nothing to do" {
+			t.Errorf("%s: %s", s, out)
+		}
+	}
+	if out := n.in("keb", "wg", "show", "wg-kea", "latest-handshakes"); strings.HasSuffix(strings.TrimSpace(out), "\t0") {
+		t.Errorf("no handshake: %s", out)
+	}
+	n.tombolo("keb", "down")
+}
+
+func TestDeathOfEveryProcessStopsNoPacket(t *testing.T) {
+	n := newNetwork(t, "dea", "deb")
+	n.write(named(pair, n.sites...))
+	n.applyAll()
+	p := n.probe("dea.host", n.host(1))
+	pids := ours(t)
+	if len(pids) == 0 {
+		t.Error("there is no process of tombolo to kill")
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	}
+	_ = exec.Command("sleep", "1").Run()
+	if left := ours(t); len(left) > 0 {
+		t.Errorf("still running: %v", left)
+	}
+	p.lostNothing()
+	if out := n.tombolo("dea", "plan", file); strings.TrimSpace(out) != "nothing to do" {
+		t.Error(out)
+	}
+}
+
+// All peers are in one interface here, where a change of one could disturb the others.
+func TestChangeOfOnePeerLosesNoPacketOfTheOthers(t *testing.T) {
+	n := newNetwork(t, "pea", "peb", "pec")
+	base := named("routing: static\n"+three, n.sites...)
+	n.write(base)
+	n.applyAll()
+	n.reached()
+	public := func() string {
+		return strings.TrimSpace(n.in("pec", "wg", "show", "wg_s2s", "public-key"))
+	}
+	peer := func() string {
+		out := ""
+		for line := range strings.Lines(n.in("pea", "wg", "show", "wg_s2s", "dump")) {
+			if f := strings.Fields(line); f[0] == public() {
+				out = strings.Join(append(f[:4], f[7]), " ")
+			}
+		}
+		return out
+	}
+	text := base
+	for _, change := range []struct {
+		what string
+		make func()
+	}{
+		{"endpoint", func() {
+			n.sh("pec", "ip address add 198.51.100.33/24 dev eth0")
+			text = strings.Replace(text, "endpoint: 198.51.100.3,", "endpoint: 198.51.100.33,", 1)
+		}},
+		{"preshared key", func() {
+			text += "links: [{between: [pea, pec], psk: true}, [pea, peb], [peb, pec]]\n"
+			n.tombolo("pea", "key", "psk", "pea", "pec")
+		}},
+		{"allowed IPs", func() {
+			n.sh("pec", "ip link add lan1 type dummy; ip address add 10.33.0.1/24 dev lan1; ip link set lan1 up")
+			text = strings.Replace(text, "10.3.0.0/24}", "10.3.0.0/24, lan1: 10.33.0.0/24}", 1)
+		}},
+		{"key", func() {
+			if err := os.Remove(filepath.Join(n.dir, "keys", "pec.key")); err != nil {
+				t.Fatal(err)
+			}
+			n.tombolo("pec", "key", "make", "pec")
+		}},
+	} {
+		text = n.expand(text)
+		change.make()
+		before := peer()
+		n.write(text)
+		p := n.probe("pea.host", n.host(1))
+		plan := n.tombolo("pea", "apply", file)
+		p.lostNothing()
+		n.tombolo("pec", "apply", file)
+		n.tombolo("peb", "apply", file)
+		after := peer()
+		if after == before || after == "" {
+			t.Errorf("%s: the peer was %q and is %q after\n%s", change.what, before, after, plan)
+		}
+		n.in("pea.host", "ping", "-q", "-c3", "-i0.2", "-W5", n.host(2))
+	}
+	n.in("pea.host", "ping", "-q", "-c3", "-i0.2", "-W5", "10.33.0.1")
+}
+
+// A tunnel that somebody made by hand beside ours keeps everything it has, and every packet.
+func TestInterfaceMadeByHandIsLeftAlone(t *testing.T) {
+	n := newNetwork(t, "haa", "hab")
+	for i, s := range []string{"haa", "hab"} {
+		n.sh(s, "ip link add wg0 type wireguard; wg genkey >"+s+".hand; wg set wg0 listen-port 5555 private-key "+s+".hand; ip address add 172.30.0."+strconv.Itoa(i+1)+"/24 dev wg0; ip link set wg0 up; ip route add 172.31.0.0/16 dev wg0")
+	}
+	for i, s := range []string{"haa", "hab"} {
+		other := n.in([]string{"hab", "haa"}[i], "wg", "show", "wg0", "public-key")
+		n.sh(s, "wg set wg0 peer "+strings.TrimSpace(other)+" allowed-ips 172.30.0.0/16 endpoint 198.51.100."+strconv.Itoa(2-i)+":5555")
+	}
+	look := func() string {
+		return n.sh("haa", "wg showconf wg0; ip -d link show wg0; ip address show wg0; ip route show dev wg0; ip -6 route show dev wg0; sysctl net.ipv4.conf.wg0.rp_filter net.ipv4.conf.wg0.src_valid_mark")
+	}
+	before := look()
+	p := n.probe("haa", "172.30.0.2")
+	text := named(pair, n.sites...)
+	n.write(text)
+	n.applyAll()
+	n.reached()
+	n.write(text + "links: [{between: [haa, hab], mtu: 1300, keepalive: 5}]\n")
+	n.applyAll()
+	n.reached()
+	for _, s := range n.sites {
+		n.tombolo(s, "down")
+	}
+	p.lostNothing()
+	if after := look(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
