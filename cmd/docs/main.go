@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -36,9 +35,8 @@ func write(root *cobra.Command, dir string) error {
 		}
 	}
 	root.DisableAutoGenTag = true
-	// No date: the same source gives the same pages.
-	epoch := time.Unix(0, 0)
-	header := &doc.GenManHeader{Title: "TOMBOLO", Section: "8", Source: "tombolo", Manual: "tombolo", Date: &epoch}
+	// The date is today's, or SOURCE_DATE_EPOCH's.
+	header := &doc.GenManHeader{Title: "TOMBOLO", Section: "8", Source: "tombolo", Manual: "tombolo"}
 	if err := doc.GenManTree(root, header, man); err != nil {
 		return fmt.Errorf("write man pages: %w", err)
 	}

@@ -90,5 +90,10 @@ It is still up. Look around:
   tombolo lab heal op1 op2
   tombolo lab down`
 	}
+	if labs, err := lab.List(); err == nil && len(labs) > 1 {
+		for _, c := range []string{"exec", "cut", "ping", "heal", "down"} {
+			text = strings.ReplaceAll(text, "lab "+c, "lab "+c+" --name "+demoLab)
+		}
+	}
 	a.say("%s", strings.ReplaceAll(text, "\n  tombolo ", "\n  "+os.Args[0]+" "))
 }
