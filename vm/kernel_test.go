@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const pair = `
@@ -90,7 +92,7 @@ func TestShowIsWhatApplyMakes(t *testing.T) {
 					out += device + "\n" + strings.Join(conf, "\n") + strings.Join(dump, "\n") + "\n"
 					out += n.sh(site, "ip -d link show "+device+" | sed 's/^[0-9]*: //'; ip address show "+device+" | grep inet")
 				}
-				return out + n.sh(site, "ip rule; ip -6 rule; for t in main 110; do ip route show table $t; ip -6 route show table $t; done; nft -s list ruleset | grep -v -e seal -e '^$'; sysctl -a 2>/dev/null | grep -e forward -e rp_filter -e accept_ra | grep -v -e mc_forw -e accept_ra_")
+				return out + n.sh(site, "ip rule; ip -6 rule; for t in main 110; do ip route show table $t; ip -6 route show table $t; done; nft -s list ruleset | sed '/chain seal/,/}/d; /^$/d'; sysctl -a 2>/dev/null | grep -e forward -e rp_filter -e accept_ra | grep -v -e mc_forw -e accept_ra_")
 			}
 			n.tombolo(site, "apply", file)
 			applied := look()
@@ -98,7 +100,7 @@ func TestShowIsWhatApplyMakes(t *testing.T) {
 			script := n.tombolo(site, "show", file, site)
 			n.sh(site, "set -u\n"+script)
 			if typed := look(); typed != applied {
-				t.Errorf("typed:\n%s\napplied:\n%s", typed, applied)
+				t.Errorf("applied, typed:\n%s", cmp.Diff(strings.Split(applied, "\n"), strings.Split(typed, "\n")))
 			}
 			if !strings.Contains(applied, "PrivateKey") || !strings.Contains(applied, "AllowedIPs") {
 				t.Errorf("wg showed nothing:\n%s", applied)
