@@ -43,7 +43,7 @@ unit:
 	go test -count=1 -timeout 15m ./...
 
 race: ## what is concurrent, under the race detector
-	go test -count=1 -timeout 15m -race $(RACE)
+	CGO_ENABLED=1 go test -count=1 -timeout 15m -race $(RACE)
 
 deps-vm: ## and an emulated machine
 	@scripts/deps vm
