@@ -17,6 +17,9 @@ import (
 func Down(ctx context.Context, name string) error {
 	dir := directory(name)
 	if _, err := os.Stat(dir); !validName(name) || errors.Is(err, fs.ErrNotExist) {
+		// An Up that was killed at its very first step left the folder of all labs, empty;
+		// where it is not empty, this does nothing.
+		_ = os.Remove(baseDirectory())
 		return fmt.Errorf("lab %q: %w", name, ErrNoLab)
 	}
 	held, err := seize(ctx, dir)
