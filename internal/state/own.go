@@ -34,7 +34,7 @@ func RulesetDigest(text string) string {
 
 // Sort puts every list in its canonical order: interfaces and devices by name, peers by
 // key and name, prefixes by address and length, routes by table, destination, source and
-// metric, rules by priority and then by every other field.
+// metric, rules by priority and then by every other field, Babel's links by device, the rest of it by prefix.
 func (r *Router) Sort() {
 	slices.SortFunc(r.LANs, func(a, b LAN) int { return cmp.Compare(a.Device, b.Device) })
 	slices.SortFunc(r.Interfaces, func(a, b Interface) int { return cmp.Compare(a.Name, b.Name) })
@@ -47,6 +47,26 @@ func (r *Router) Sort() {
 		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Table, b.Table))
 	})
 	slices.SortFunc(r.Sysctls, func(a, b Sysctl) int { return cmp.Compare(a.Name, b.Name) })
+	if r.Babel != nil {
+		r.Babel.sort()
+	}
+}
+
+func (b *Babel) sort() {
+	slices.SortFunc(b.Links, func(x, y BabelLink) int { return cmp.Compare(x.Device, y.Device) })
+	for i := range b.Links {
+		slices.SortFunc(b.Links[i].Foreign, ComparePrefixes)
+		slices.Sort(b.Links[i].Only)
+	}
+	slices.SortFunc(b.Announce, func(x, y Announcement) int {
+		return cmp.Or(ComparePrefixes(x.Dst, y.Dst), ComparePrefixes(x.Src, y.Src), cmp.Compare(x.Device, y.Device), cmp.Compare(x.Peer, y.Peer))
+	})
+	slices.SortFunc(b.Accept, func(x, y Accept) int {
+		return cmp.Or(ComparePrefixes(x.Dst, y.Dst), ComparePrefixes(x.Src, y.Src))
+	})
+	for i := range b.Accept {
+		slices.Sort(b.Accept[i].Origins)
+	}
 }
 
 func (i *Interface) sort() {

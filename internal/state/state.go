@@ -40,6 +40,8 @@ type Router struct {
 	Rules      []Rule      `json:"rules,omitempty"`
 	Rulesets   []Ruleset   `json:"rulesets,omitempty"`
 	Sysctls    []Sysctl    `json:"sysctls,omitempty"`
+
+	Babel *Babel `json:"babel,omitempty"` // nil: no speaker; never observed
 }
 
 // LAN describes a device with hosts behind it. tombolo follows it and never assigns it.

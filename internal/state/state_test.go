@@ -47,6 +47,19 @@ func full() Router {
 		}},
 		Rulesets: []Ruleset{{Family: "inet", Table: "tombolo", Text: "table inet tombolo {\n}\n", Digest: RulesetDigest("x")}},
 		Sysctls:  []Sysctl{{Name: "net/ipv4/ip_forward", Value: "1", Only: "0"}},
+		Babel: &Babel{
+			Site: 0x0a002002, Table: 110, Protocol: 85,
+			PrefSrc4: netip.MustParseAddr("10.0.32.2"), PrefSrc6: netip.MustParseAddr("fd00:32::2"),
+			Links: []BabelLink{{
+				Device: "wg-op1", Peer: "op1", Tunnel: true, NoIPv6: true, Cost: 1, Key: "segment",
+				Foreign: []netip.Prefix{prefix("10.9.0.0/16")}, Only: []uint32{1},
+			}},
+			Announce: []Announcement{{
+				Dst: prefix("fd00:36::/64"), Src: prefix("fd00::/16"), While: Probe, Device: "br-lan",
+				Probe: netip.MustParseAddr("192.168.36.10"), Peer: "op4",
+			}},
+			Accept: []Accept{{Dst: prefix("fd00:35::/64"), Src: prefix("fd00::/16"), Origins: []uint32{7}}},
+		},
 	}
 }
 

@@ -1,0 +1,134 @@
+// Package api is what an agent says over its local socket, and the client that asks.
+//
+// The socket is /run/tombolo/agent.sock, mode 0600 (or 0660 with a group of the user's
+// choice). A client sends one line of JSON, a [Request]; the agent answers with lines of
+// JSON, each a [Reply]: one for most requests, and for "watch" and "ping" one for each event
+// until either side closes. It is not HTTP: that would be a quarter of a router's binary.
+package api
+
+import (
+	"net/netip"
+	"time"
+
+	"tombolo/internal/state"
+)
+
+// SocketName is the socket's name in the run folder.
+const SocketName = "agent.sock"
+
+// Request is what a client asks for.
+type Request struct {
+	Do   string `json:"do"`             // status, routes, watch, reload
+	Site string `json:"site,omitempty"` // of the peer, where one is meant
+}
+
+// Reply is one line of an answer. Exactly one field is set.
+type Reply struct {
+	Error  string  `json:"error,omitempty"`
+	Done   bool    `json:"done,omitempty"` // for reload
+	Status *Status `json:"status,omitempty"`
+	Routes *Routes `json:"routes,omitempty"`
+	Event  *Event  `json:"event,omitempty"`
+}
+
+// Status is what a router does right now.
+type Status struct {
+	Network string    `json:"network"`
+	Site    string    `json:"site"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"` // the agent
+	Now     time.Time `json:"now"`
+
+	WireGuard string `json:"wireguard"` // "kernel" or "embedded"
+	Source    string `json:"source"`    // the file that it follows, or "apply"
+
+	// Problems are what the agent could not do, newest last: a file with mistakes, an
+	// operation that the kernel refused. None is a healthy router.
+	Problems []string `json:"problems"`
+
+	Links     []Link         `json:"links"`
+	LANs      []Device       `json:"lans"`
+	Uplinks   []Device       `json:"uplinks"`
+	Announced []Announcement `json:"announced"`
+
+	LastChange time.Time `json:"lastChange,omitzero"` // of what the kernel holds, but for learned routes
+	Routes     int       `json:"routes"`              // learned
+}
+
+// Link is a tunnel, or a LAN segment on which the agent speaks.
+type Link struct {
+	Device string `json:"device"`
+	Peer   string `json:"peer"`  // the site at the other end
+	State  string `json:"state"` // as babel.NeighbourView, or "static"; "no handshake" before the first
+
+	Since     time.Time      `json:"since,omitzero"`     // of State
+	Handshake time.Time      `json:"handshake,omitzero"` // zero: never
+	Endpoint  netip.AddrPort `json:"endpoint,omitzero"`
+
+	RTT    time.Duration `json:"rtt"`    // 0: not known
+	Loss   float64       `json:"loss"`   // 0 to 1
+	Cost   uint16        `json:"cost"`   // of a route through it; 0xffff: unusable
+	Active bool          `json:"active"` // it carries traffic, and is probed often
+
+	Received uint64  `json:"received"` // bytes
+	Sent     uint64  `json:"sent"`
+	RxRate   float64 `json:"rxRate"` // bytes/s, over the last seconds
+	TxRate   float64 `json:"txRate"`
+
+	Prefixes int `json:"prefixes"` // that go by this link
+}
+
+// Device is a LAN's or an uplink's device.
+type Device struct {
+	Name      string         `json:"name"`
+	State     string         `json:"state"` // "up", "no carrier", "down" or "missing"
+	Addresses []netip.Prefix `json:"addresses"`
+	Gateways  []netip.Addr   `json:"gateways"`
+}
+
+// Announcement is a prefix of the router, and whether it is announced now.
+type Announcement struct {
+	state.Announcement
+	Now bool   `json:"now"`
+	Why string `json:"why"` // "br-lan has carrier"
+}
+
+// Routes are all ways to all prefixes.
+type Routes struct {
+	Site    string    `json:"site"`
+	Now     time.Time `json:"now"`
+	Entries []Entry   `json:"routes"`
+}
+
+// Entry is a destination.
+type Entry struct {
+	Dst   netip.Prefix `json:"dst"`
+	Src   netip.Prefix `json:"src,omitzero"`
+	Own   bool         `json:"own"`  // this router's
+	Site  string       `json:"site"` // that announced it
+	Since time.Time    `json:"since,omitzero"`
+	Why   string       `json:"why"`
+	Ways  []Way        `json:"ways"` // the chosen one first
+}
+
+// Way is one way to a destination.
+type Way struct {
+	Device   string     `json:"device"`
+	Peer     string     `json:"peer"`
+	NextHop  netip.Addr `json:"nextHop,omitzero"`
+	Metric   uint16     `json:"metric"` // 0xffff: retracted
+	Cost     uint16     `json:"cost"`   // of the link: the part of Metric that is ours
+	Chosen   bool       `json:"chosen"`
+	Feasible bool       `json:"feasible"`
+	Note     string     `json:"note,omitempty"`
+}
+
+// Event is something that happened.
+type Event struct {
+	Time   time.Time `json:"time"`
+	Kind   string    `json:"kind"` // "neighbour up", "route moved", "applied", "reloaded", …
+	Text   string    `json:"text"` // in words, for a person, with figures
+	Device string    `json:"device,omitempty"`
+	Peer   string    `json:"peer,omitempty"`  // the site
+	Route  string    `json:"route,omitempty"` // the destination, "DST" or "DST from SRC"
+}

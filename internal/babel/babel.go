@@ -1,0 +1,172 @@
+// Package babel is a Babel speaker: RFC 8966, with the delay metric (RFC 9616),
+// source-specific routes (RFC 9079), IPv4 via IPv6 next hops (RFC 9229) and MAC
+// authentication (RFC 8967).
+//
+// It does no I/O and has no clock. A host tells it what happened (Handle, Tick, Traffic,
+// LinkUp, LinkDown, Announce, Configure) and carries out what comes back in an Output; Next
+// says when it wants to be called at the latest. So a thousand speakers run in one test on a
+// virtual clock, and a trace of events can be replayed.
+//
+// # One neighbour's way through it
+//
+//	link ── hello, IHU ──▶ neighbour ── RTT, loss, cost ──▶ metric
+//	                        │                                 │
+//	                     liveness                             ▼
+//	                        │             update ──▶ route ──▶ selection ──▶ FIB
+//	                        ▼                          │           │
+//	                     dead: its routes go      feasibility   updates, retractions, requests
+//
+// # Liveness
+//
+// A link that carries traffic has hellos every Active interval, one that does not every
+// Idle one (probing follows use; see Timing). A hello that is overdue makes its sender
+// suspect: it is asked at once (an acknowledgment request, RFC 8966 §4.6.3), several times,
+// and is dead when nothing at all comes back in the time that a round trip takes. So a dead
+// link is left within two hellos and a round trip, while no single lost packet ends one.
+//
+// Time is that of the host's clock, from an epoch of its choosing. It never goes back.
+package babel
+
+import (
+	"net/netip"
+	"time"
+
+	"tombolo/internal/babel/mac"
+	"tombolo/internal/babel/wire"
+)
+
+// Time is a time of the host's monotonic clock, since an epoch that it chooses.
+type Time = time.Duration
+
+// Key is what routes are told apart by: a destination and, for source-specific ones (RFC
+// 9079), a source prefix; the zero Src is any source. Both are masked and of one family.
+type Key struct {
+	Dst netip.Prefix `json:"dst"`
+	Src netip.Prefix `json:"src,omitzero"`
+}
+
+// Config is what a speaker is told to do. Two configurations may be compared by their
+// fields.
+type Config struct {
+	RouterID wire.RouterID
+	Seqno    uint16 // the first of its own
+
+	Links  []Link // in any order
+	Timing Timing // zero fields: the defaults
+
+	// Accept says which origins may announce what; see Policy.
+	Accept Policy
+}
+
+// Link is an interface that the speaker speaks on.
+type Link struct {
+	Name string // of the device
+
+	// Tunnel says that there is one neighbour on the link at most, to whom all is sent
+	// by unicast once it is known, and split horizon is safe. Otherwise it is a segment
+	// with any number of neighbours, spoken to by multicast.
+	Tunnel bool
+
+	// Address is our link-local address on it, from which packets are sent.
+	Address netip.Addr
+
+	// NextHop4 is our IPv4 address on it, announced as the next hop of IPv4 routes. The
+	// zero value announces them via our IPv6 address instead (RFC 9229).
+	NextHop4 netip.Addr
+
+	NoIPv6 bool // IPv6 destinations are neither announced nor taken on it
+	MTU    int  // of packets that we send, IP header included; 0 is 1280
+
+	Cost uint16   // added to the metric of what comes in by it, in units of 0.1 ms; at least 1
+	Keys mac.Keys // none: packets are neither signed nor looked at for a signature
+
+	// Foreign are the prefixes that any router on this link may originate, whatever its
+	// router-id: those of a neighbour that is no site of the network. Only for prefixes
+	// that contain the announced one. Empty: none.
+	Foreign []netip.Prefix
+
+	// Only, if not nil, are the sites (upper halves of router-ids) whose routes are taken
+	// on this link at all: a leaf's own.
+	Only []uint32
+}
+
+// Policy says which sites may originate a prefix: the upper halves of their router-ids,
+// big endian. What is not in it is not taken, except by Link.Foreign. A nil Policy takes
+// everything, which only tests want.
+type Policy map[Key][]uint32
+
+// Announcement is a route that this router originates.
+type Announcement struct {
+	Key
+	Metric uint16 // that it starts with; usually 0
+}
+
+// Timing are the speaker's intervals. A zero field is its default.
+type Timing struct {
+	Active time.Duration // between hellos on a link that carries traffic: 100 ms
+	Idle   time.Duration // on one that does not: 1 s
+	Linger time.Duration // how long a link counts as active after its last traffic: 10 s
+	Update time.Duration // between full announcements of all routes: 60 s
+}
+
+// Datagram is a packet to send at once, from Address and port 6696 of the link.
+type Datagram struct {
+	Link    string
+	To      netip.Addr // a neighbour's link-local address, or wire.Group
+	Payload []byte     // without IP and UDP headers; the host's to keep
+}
+
+// Packet is a datagram that came in.
+type Packet struct {
+	Link    string
+	From    netip.Addr // without a zone
+	To      netip.Addr // our address, or wire.Group
+	Port    uint16     // of the sender
+	At      Time       // when the kernel received it; at most the time of Handle
+	Payload []byte     // not kept
+}
+
+// Hop is what the router does with packets to a Key: hands them to a neighbour, or, while
+// a retraction is not yet known to everybody, drops them (RFC 8966 §2.8).
+type Hop struct {
+	Link        string     `json:"link,omitempty"`
+	NextHop     netip.Addr `json:"nextHop,omitzero"` // the neighbour's; of Dst's family, or IPv6
+	Unreachable bool       `json:"unreachable,omitempty"`
+}
+
+// RouteChange says what the forwarding table must now hold for a Key; nil is nothing.
+type RouteChange struct {
+	Key
+	Hop *Hop
+}
+
+// EventKind says what an Event tells.
+type EventKind string
+
+// The kinds of event.
+const (
+	NeighbourUp   EventKind = "neighbour up"
+	NeighbourDown EventKind = "neighbour down"
+	RouteLearned  EventKind = "route learned" // there was none
+	RouteMoved    EventKind = "route moved"
+	RouteLost     EventKind = "route lost"
+	Refused       EventKind = "refused" // somebody announced what they may not
+)
+
+// Event is something that a person may want to know.
+type Event struct {
+	Kind      EventKind     `json:"kind"`
+	Link      string        `json:"link,omitempty"`
+	Neighbour netip.Addr    `json:"neighbour,omitzero"`
+	Key       *Key          `json:"route,omitempty"`
+	RouterID  wire.RouterID `json:"-"`
+	Reason    string        `json:"reason"` // in words, with figures
+}
+
+// Output is what a call wants done. The order between its parts does not matter, but the
+// order within each does.
+type Output struct {
+	Send   []Datagram
+	Routes []RouteChange // at most one for each Key
+	Events []Event
+}

@@ -1,0 +1,70 @@
+package state
+
+import "net/netip"
+
+// Babel is what a router's speaker is to do. It is no part of a plan: the routes that the
+// speaker learns are kept apart from those that are compiled, by their protocol number.
+type Babel struct {
+	// Site is the upper half of the router-id, big endian. The lower half is fresh at each
+	// start of the speaker, so that what an earlier one said does not bind it.
+	Site uint32 `json:"site"`
+
+	Table    uint32 `json:"table"`    // of the routes it learns
+	Protocol uint8  `json:"protocol"` // of them; never Owner.Protocol
+
+	// PrefSrc4 and PrefSrc6 are the sources of the router's own packets by such routes.
+	PrefSrc4 netip.Addr `json:"prefSrc4,omitzero"`
+	PrefSrc6 netip.Addr `json:"prefSrc6,omitzero"`
+
+	Links    []BabelLink    `json:"links,omitempty"`    // by device
+	Announce []Announcement `json:"announce,omitempty"` // by prefix
+	Accept   []Accept       `json:"accept,omitempty"`   // by prefix
+}
+
+// BabelLink is a device on which the speaker speaks.
+type BabelLink struct {
+	Device string `json:"device"`
+	Peer   string `json:"peer,omitempty"` // the site at the other end; empty on a segment
+
+	// Tunnel says that the device is one of Interfaces, with one neighbour. Else it is a
+	// segment that is there without us, whose link-local address is the kernel's.
+	Tunnel bool `json:"tunnel,omitempty"`
+
+	NoIPv6 bool `json:"noIPv6,omitempty"` // it carries no IPv6 destinations
+	Cost   int  `json:"cost"`             // added to the metric; milliseconds
+
+	// Key names the MAC key of a segment; empty: packets are not authenticated.
+	Key string `json:"key,omitempty"`
+
+	Foreign []netip.Prefix `json:"foreign,omitempty"` // prefixes that routers of no site may announce
+	Only    []uint32       `json:"only,omitempty"`    // the only sites whose routes are taken; none: all
+}
+
+// While says how long something is announced.
+type While string
+
+// The conditions of an announcement.
+const (
+	Always    While = "always"
+	Carrier   While = "carrier"   // while the device exists and has carrier
+	Probe     While = "probe"     // while a host behind it answers too
+	Handshake While = "handshake" // while the WireGuard peer on the device is there
+)
+
+// Announcement is a prefix that the router announces while a condition holds.
+type Announcement struct {
+	Dst netip.Prefix `json:"dst"`
+	Src netip.Prefix `json:"src,omitzero"` // source-specific (RFC 9079)
+
+	While  While      `json:"while"`
+	Device string     `json:"device,omitempty"` // but for Always
+	Probe  netip.Addr `json:"probe,omitzero"`   // for Probe
+	Peer   string     `json:"peer,omitempty"`   // for Handshake: the peer's name on the device
+}
+
+// Accept says which sites may announce a prefix: the upper halves of their router-ids.
+type Accept struct {
+	Dst     netip.Prefix `json:"dst"`
+	Src     netip.Prefix `json:"src,omitzero"`
+	Origins []uint32     `json:"origins"`
+}
