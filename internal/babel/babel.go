@@ -80,9 +80,8 @@ type Link struct {
 	Cost uint16   // added to the metric of what comes in by it, in units of 0.1 ms; at least 1
 	Keys mac.Keys // none: packets are neither signed nor looked at for a signature
 
-	// Foreign are the prefixes that any router on this link may originate, whatever its
-	// router-id: those of a neighbour that is no site of the network. Only for prefixes
-	// that contain the announced one. Empty: none.
+	// Foreign are the only prefixes, with all longer ones in them, that are taken on a link
+	// whose neighbours are no sites of the network. Nil: the link is no such one.
 	Foreign []netip.Prefix
 
 	// Only, if not nil, are the sites (upper halves of router-ids) whose routes are taken
@@ -90,10 +89,17 @@ type Link struct {
 	Only []uint32
 }
 
-// Policy says which sites may originate a prefix: the upper halves of their router-ids,
-// big endian. What is not in it is not taken, except by Link.Foreign. A nil Policy takes
-// everything, which only tests want.
-type Policy map[Key][]uint32
+// Policy says who may originate what. What it does not allow is not taken, counted, and
+// told once.
+type Policy struct {
+	// Exact are the sites (upper halves of router-ids, big endian) that may originate a
+	// route. Nil takes everything, which only tests want.
+	Exact map[Key][]uint32
+
+	// Within are prefixes that any router may originate, and any longer one in them: those
+	// of routers that are no site of the network, whose router-ids nobody knows.
+	Within []netip.Prefix
+}
 
 // Announcement is a route that this router originates.
 type Announcement struct {

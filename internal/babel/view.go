@@ -1,7 +1,10 @@
 package babel
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"tombolo/internal/babel/wire"
@@ -63,8 +66,100 @@ type RouteView struct {
 	Seqno     uint16        `json:"seqno"`
 	RefMetric uint16        `json:"refMetric"` // as it was announced
 	Metric    uint16        `json:"metric"`    // with the cost of the link; wire.Infinity: retracted
-	Smooth    uint16        `json:"smoothed"`  // by which ways are compared
 	Feasible  bool          `json:"feasible"`
 	Selected  bool          `json:"selected"`
 	Note      string        `json:"note,omitempty"` // why it is not used
+}
+
+// View returns what the speaker knows.
+func (s *Speaker) View() View {
+	v := View{RouterID: s.config.RouterID, Seqno: s.seqno, Refused: s.refused, Malformed: s.malformed, Unsigned: s.unsigned}
+	for _, l := range s.links {
+		v.Links = append(v.Links, LinkView{Name: l.Name, Up: l.up, Active: l.active(), Interval: l.interval()})
+		for _, n := range l.neighbours {
+			v.Neighbours = append(v.Neighbours, n.view())
+		}
+	}
+	for _, e := range s.order {
+		if e.own {
+			v.Announced = append(v.Announced, Announcement{e.Key, e.ownMetric})
+		}
+		if e.own || len(e.routes) > 0 || e.holding {
+			v.Routes = append(v.Routes, e.view())
+		}
+	}
+	return v
+}
+
+func (n *neighbour) view() NeighbourView {
+	rtt, _ := n.rtts.smallest(n.link.s.now)
+	if n.rtts.count == 0 {
+		rtt = 0
+	}
+	return NeighbourView{
+		Link: n.link.Name, Address: n.address, State: n.state, Since: n.since,
+		RTT: rtt, LastRTT: n.rtts.last(), Loss: n.loss(),
+		RxCost: n.rxcost(), TxCost: n.txcost, Cost: n.cost, Heard: n.heard,
+	}
+}
+
+func (e *entry) view() EntryView {
+	v := EntryView{Key: e.Key, Own: e.own, Hop: copyHop(e.wantedHop()), Since: e.since}
+	for _, r := range e.routes {
+		v.Routes = append(v.Routes, RouteView{
+			Link: r.neighbour.link.Name, Neighbour: r.neighbour.address, NextHop: r.nextHop,
+			RouterID: r.id, Seqno: r.seqno, RefMetric: r.ref, Metric: r.metric(),
+			Feasible: e.feasible(r.id, r.seqno, r.ref), Selected: r == e.selected, Note: e.note(r),
+		})
+	}
+	slices.SortStableFunc(v.Routes, func(a, b RouteView) int {
+		if a.Selected != b.Selected {
+			if a.Selected {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.Metric, b.Metric)
+	})
+	v.Why = e.why()
+	return v
+}
+
+// note says why a route is not the one that is used.
+func (e *entry) note(r *route) string {
+	switch {
+	case r == e.selected && r.stale:
+		return "until its origin answers with a newer sequence number"
+	case r == e.selected:
+		return ""
+	case r.neighbour.cost == wire.Infinity:
+		return "the neighbour is " + r.neighbour.state
+	case !e.usable(r):
+		return "not feasible: it may lead back here"
+	case e.selected == nil:
+		return ""
+	case r.metric() < e.selected.metric():
+		return fmt.Sprintf("better by %s, not for long enough yet", milliseconds(e.selected.metric()-r.metric()))
+	}
+	return fmt.Sprintf("longer by %s", milliseconds(r.metric()-e.selected.metric()))
+}
+
+// why says in words why the hop is what it is.
+func (e *entry) why() string {
+	switch {
+	case e.own:
+		return "this router's own"
+	case e.selected == nil && e.holding:
+		return "just lost: packets are dropped until every neighbour knows"
+	case e.selected == nil:
+		return "no way"
+	case len(e.routes) == 1:
+		return fmt.Sprintf("%s, the only way", milliseconds(e.selected.metric()))
+	}
+	r := e.selected
+	best := e.best()
+	if best != nil && best != r && best.metric() < r.metric() {
+		return fmt.Sprintf("%s, kept until %s by %s has lasted", milliseconds(r.metric()), milliseconds(best.metric()), best.neighbour.link.Name)
+	}
+	return fmt.Sprintf("%s, the shortest of %d", milliseconds(r.metric()), len(e.routes))
 }

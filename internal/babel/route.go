@@ -1,0 +1,373 @@
+package babel
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tombolo/internal/babel/wire"
+)
+
+const (
+	sweepEvery = 10 * time.Second
+
+	// sourceLife is how long a feasibility distance is kept after its last use (RFC 8966
+	// §3.2.5, Appendix B).
+	sourceLife = 3 * time.Minute
+
+	// Bounds on what others can make us remember: distances of one route, routes within
+	// Policy.Within and Link.Foreign, refusals that are told.
+	maxSources = 32
+	maxWithin  = 10000
+	maxTold    = 1000
+)
+
+// entry is a destination: what neighbours announce for it, and what we do with it.
+type entry struct {
+	Key
+	own       bool
+	ownMetric uint16
+
+	routes   []*route // by link and neighbour
+	selected *route
+	born     Time // when it had a first route
+	since    Time // of the selection
+
+	sources []source
+	sent    []sent // by link.slot
+
+	// Since when the best route has been better than the selected one, by much and by
+	// anything; 0: it is not.
+	much, little Time
+	wait         *timer // for either to have lasted
+
+	holding bool // packets are dropped until everybody knows that the route is gone
+	hold    Time // and no longer than this
+
+	hop     *Hop // that the host was told
+	touched bool
+	asked   Time // the last request for a better sequence number
+}
+
+// route is what one neighbour announces.
+type route struct {
+	neighbour *neighbour
+	id        wire.RouterID
+	seqno     uint16
+	ref       uint16 // the neighbour's metric
+	nextHop   netip.Addr
+	expires   Time
+
+	// stale says that the neighbour has announced a larger metric which is not feasible.
+	// The route was selected, so that it stays usable until it is not: its neighbour's own
+	// feasibility distance has not grown (RFC 8966 §3.5.3).
+	stale bool
+
+	gone bool // it is in no entry any more
+}
+
+// source is a feasibility distance (RFC 8966 §3.2.5): the best that we ever announced of an
+// origin.
+type source struct {
+	id     wire.RouterID
+	seqno  uint16
+	metric uint16
+	used   Time
+}
+
+// sent is what a link was last told.
+type sent struct {
+	id     wire.RouterID
+	seqno  uint16
+	metric uint16
+	known  bool   // it was told something
+	acked  bool   // and has said so
+	opaque uint16 // of the packet that told it
+}
+
+// older reports whether a sequence number is less than another, modulo 2^16 (§3.2.1).
+func older(a, b uint16) bool { return int16(a-b) < 0 }
+
+// metric is that of a route through its neighbour.
+func (r *route) metric() uint16 {
+	c := r.neighbour.cost
+	if c == wire.Infinity || r.ref == wire.Infinity {
+		return wire.Infinity
+	}
+	return uint16(min(uint32(c)+uint32(r.ref), wire.Infinity-1))
+}
+
+// feasible is the condition under which no loop can come to be (RFC 8966 §3.5.1).
+func (e *entry) feasible(id wire.RouterID, seqno, metric uint16) bool {
+	if metric == wire.Infinity {
+		return true
+	}
+	for i := range e.sources {
+		if d := &e.sources[i]; d.id == id {
+			return older(d.seqno, seqno) || d.seqno == seqno && metric < d.metric
+		}
+	}
+	return true
+}
+
+// usable reports whether packets may go by a route of e.
+func (e *entry) usable(r *route) bool {
+	if r.gone || r.metric() == wire.Infinity {
+		return false
+	}
+	return e.feasible(r.id, r.seqno, r.ref) || r.stale && r == e.selected
+}
+
+// lower keeps what is about to be announced as the feasibility distance (§3.7.3). It is
+// called before the update is sent, whatever the update is for.
+func (e *entry) lower(now Time, id wire.RouterID, seqno, metric uint16) {
+	for i := range e.sources {
+		d := &e.sources[i]
+		if d.id != id {
+			continue
+		}
+		d.used = now
+		if older(d.seqno, seqno) {
+			d.seqno, d.metric = seqno, metric
+		} else if d.seqno == seqno {
+			d.metric = min(d.metric, metric)
+		}
+		return
+	}
+	e.sources = append(e.sources, source{id, seqno, metric, now})
+}
+
+// mayOriginate reports whether there is room for one more origin of a route.
+func (e *entry) mayOriginate(id wire.RouterID) bool {
+	return len(e.sources) < maxSources || slices.ContainsFunc(e.sources, func(d source) bool { return d.id == id })
+}
+
+func (e *entry) route(n *neighbour) *route {
+	for _, r := range e.routes {
+		if r.neighbour == n {
+			return r
+		}
+	}
+	return nil
+}
+
+func (e *entry) drop(r *route) {
+	r.gone = true
+	e.routes = slices.DeleteFunc(e.routes, func(x *route) bool { return x == r })
+}
+
+// entry returns that of a key, a new one where there is none.
+func (s *Speaker) entry(k Key) *entry {
+	if e := s.entries[k]; e != nil {
+		return e
+	}
+	e := &entry{Key: k}
+	s.entries[k] = e
+	i, _ := slices.BinarySearchFunc(s.order, k, func(e *entry, k Key) int { return compareKeys(e.Key, k) })
+	s.order = slices.Insert(s.order, i, e)
+	return e
+}
+
+func compareKeys(a, b Key) int {
+	if a.Dst != b.Dst {
+		return comparePrefixes(a.Dst, b.Dst)
+	}
+	if a.Src == b.Src {
+		return 0
+	}
+	return comparePrefixes(a.Src, b.Src)
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+// touch has the entry's hop looked at when the call ends.
+func (s *Speaker) touch(e *entry) {
+	if !e.touched {
+		e.touched = true
+		s.touched = append(s.touched, e)
+	}
+}
+
+func (e *entry) wantedHop() *Hop {
+	switch {
+	case e.own:
+		return nil // it is the router's own: the kernel knows the way
+	case e.selected != nil:
+		return &Hop{Link: e.selected.neighbour.link.Name, NextHop: e.selected.nextHop}
+	case e.holding:
+		return &Hop{Unreachable: true}
+	}
+	return nil
+}
+
+// takeUpdate takes an update in (RFC 8966 §3.5.3).
+func (n *neighbour) takeUpdate(u wire.Update) {
+	s := n.link.s
+	if !u.Prefix.IsValid() {
+		if u.Metric == wire.Infinity {
+			s.lose(n)
+		}
+		return
+	}
+	k := Key{u.Prefix, u.Source}
+	if n.link.NoIPv6 && k.Dst.Addr().Is6() {
+		return
+	}
+	if u.Metric < wire.Infinity && u.RouterID == s.config.RouterID {
+		u.Metric = wire.Infinity // it goes by us: for us it has no way
+	}
+	if u.Metric < wire.Infinity && !s.allowed(n.link, k, u.RouterID) {
+		s.refuse(n, k, u.RouterID)
+		u.Metric = wire.Infinity
+	}
+	e := s.entries[k]
+	if u.Metric == wire.Infinity {
+		if e != nil {
+			s.retracted(e, n)
+		}
+		return
+	}
+	if e == nil {
+		e = s.entry(k)
+	}
+	if !e.mayOriginate(u.RouterID) {
+		s.refuse(n, k, u.RouterID)
+		return
+	}
+	s.announced(e, n, u)
+}
+
+// retracted takes a neighbour's route away.
+func (s *Speaker) retracted(e *entry, n *neighbour) {
+	r := e.route(n)
+	if r == nil {
+		return
+	}
+	e.drop(r)
+	if e.selected == r {
+		s.choose(e, true)
+	}
+}
+
+// announced takes a neighbour's route in, or a change of it.
+func (s *Speaker) announced(e *entry, n *neighbour, u wire.Update) {
+	r := e.route(n)
+	if r == nil {
+		r = &route{neighbour: n, id: u.RouterID}
+		if len(e.routes) == 0 {
+			e.born = s.now
+		}
+		e.routes = append(e.routes, r)
+		slices.SortFunc(e.routes, func(a, b *route) int {
+			return cmp.Or(cmp.Compare(a.neighbour.link.Name, b.neighbour.link.Name), a.neighbour.address.Compare(b.neighbour.address))
+		})
+	}
+	r.expires = s.now + u.Interval.Duration()*7/2
+	r.nextHop = u.NextHop
+	feasible := e.feasible(u.RouterID, u.Seqno, u.Metric)
+	lost := false
+	switch {
+	case r == e.selected && !feasible && r.id == u.RouterID:
+		r.stale, r.ref = true, u.Metric
+	default:
+		lost = r == e.selected && (!feasible || r.id != u.RouterID)
+		r.id, r.seqno, r.ref, r.stale = u.RouterID, u.Seqno, u.Metric, false
+	}
+	s.touch(e) // the next hop may be another
+	s.choose(e, lost)
+	s.answered(e, r)
+}
+
+// lose takes all routes of a neighbour away.
+func (s *Speaker) lose(n *neighbour) {
+	for _, e := range s.order {
+		s.retracted(e, n)
+	}
+}
+
+// reroute chooses anew where a neighbour's cost is part of the choice.
+func (s *Speaker) reroute(n *neighbour) {
+	for _, e := range s.order {
+		if e.route(n) != nil {
+			s.choose(e, false)
+		}
+	}
+}
+
+// allowed reports whether the policy lets an origin announce a route on a link.
+func (s *Speaker) allowed(l *link, k Key, id wire.RouterID) bool {
+	site := uint32(id[0])<<24 | uint32(id[1])<<16 | uint32(id[2])<<8 | uint32(id[3])
+	if l.Foreign != nil {
+		return within(l.Foreign, k.Dst) && len(s.entries) < maxWithin
+	}
+	if l.Only != nil && !slices.Contains(l.Only, site) {
+		return false
+	}
+	if s.config.Accept.Exact == nil || slices.Contains(s.config.Accept.Exact[k], site) {
+		return true
+	}
+	return within(s.config.Accept.Within, k.Dst) && (s.entries[k] != nil || len(s.entries) < maxWithin)
+}
+
+func within(outer []netip.Prefix, p netip.Prefix) bool {
+	return slices.ContainsFunc(outer, func(o netip.Prefix) bool { return o.Bits() <= p.Bits() && o.Contains(p.Addr()) })
+}
+
+// refusal is something that is told once.
+type refusal struct {
+	neighbour netip.Addr
+	key       Key
+}
+
+func (s *Speaker) refuse(n *neighbour, k Key, id wire.RouterID) {
+	s.refused++
+	f := refusal{n.address, k}
+	if s.told[f] || len(s.told) >= maxTold {
+		return
+	}
+	s.told[f] = true
+	s.event(Event{Kind: Refused, Link: n.link.Name, Neighbour: n.address, Key: &k, RouterID: id,
+		Reason: "the network file does not let " + id.String() + " announce it here"})
+}
+
+// sweep does what need not be done at an exact time: routes that nobody has announced for
+// long, distances that nobody needs, entries that are empty.
+func (s *Speaker) sweep(now Time) {
+	s.timers.reset(s.sweeper, now+sweepEvery)
+	for _, e := range s.order {
+		for _, r := range slices.Clone(e.routes) {
+			switch {
+			case r.expires <= now:
+				s.retracted(e, r.neighbour)
+			case r == e.selected && r.expires <= now+2*sweepEvery:
+				s.say(r.neighbour.link, r.neighbour.address, wire.RouteRequest{Prefix: e.Dst, Source: e.Src})
+			}
+		}
+		e.sources = slices.DeleteFunc(e.sources, func(d source) bool {
+			inUse := e.selected != nil && e.selected.id == d.id
+			return !inUse && now-d.used > sourceLife
+		})
+		if e.holding && now >= e.hold {
+			e.holding = false
+			s.touch(e)
+		}
+	}
+	s.order = slices.DeleteFunc(s.order, func(e *entry) bool {
+		gone := !e.own && !e.holding && !e.touched && len(e.routes) == 0 && len(e.sources) == 0 && !e.owed()
+		if gone {
+			s.timers.stop(e.wait)
+			delete(s.entries, e.Key)
+		}
+		return gone
+	})
+	for _, l := range s.links {
+		for _, n := range slices.Clone(l.neighbours) {
+			if !l.Tunnel && !n.alive && now-n.since > time.Minute {
+				l.forget(n, "")
+			}
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package babel
+
+import (
+	"math/bits"
+	"time"
+)
+
+// rtts keeps the last round trips to a neighbour. The one that counts is the smallest of a
+// window: what is longer waited somewhere, which says nothing about the way. So a spike
+// that is shorter than the window is not seen, and a way that became longer is when the
+// window has passed.
+type rtts struct {
+	ring  [32]sample
+	count int // that were taken
+}
+
+type sample struct {
+	at  Time
+	rtt time.Duration
+}
+
+const (
+	rttWindow  = 3 * time.Second
+	rttSamples = 3 // that the window has at least, where there are so many
+	maxRTT     = 10 * time.Second
+)
+
+func (r *rtts) add(at Time, rtt time.Duration) {
+	r.ring[r.count%len(r.ring)] = sample{at, rtt}
+	r.count++
+}
+
+func (r *rtts) last() time.Duration {
+	if r.count == 0 {
+		return 0
+	}
+	return r.ring[(r.count-1)%len(r.ring)].rtt
+}
+
+// smallest returns the smallest round trip of the window; false if there is no sample.
+func (r *rtts) smallest(now Time) (time.Duration, bool) {
+	best := maxRTT
+	for i := range min(r.count, len(r.ring)) {
+		s := r.ring[(r.count-1-i)%len(r.ring)]
+		if i >= rttSamples && s.at < now-rttWindow {
+			break
+		}
+		best = min(best, s.rtt)
+	}
+	return best, r.count > 0
+}
+
+// losses counts which of the last hellos came, by their sequence numbers.
+type losses struct {
+	bits  [4]uint64 // 1: it did not come
+	count int       // hellos that the bits are about
+	next  int
+}
+
+func (l *losses) add(lost bool) {
+	word, bit := &l.bits[l.next/64], uint64(1)<<(l.next%64)
+	*word &^= bit
+	if lost {
+		*word |= bit
+	}
+	l.next = (l.next + 1) % (64 * len(l.bits))
+	l.count = min(l.count+1, 64*len(l.bits))
+}
+
+// share is the share of hellos that did not come, without the first of them: a single one
+// says nothing.
+func (l *losses) share() float64 {
+	lost := 0
+	for _, b := range l.bits {
+		lost += bits.OnesCount64(b)
+	}
+	if lost <= 1 {
+		return 0
+	}
+	return float64(lost-1) / float64(max(l.count, 32))
+}
+
+// seqnos follows the sequence numbers of one kind of hello.
+type seqnos struct {
+	known bool
+	next  uint16
+}
+
+// maxGap is how many hellos may be missing in a row. A larger gap is a neighbour that
+// began anew.
+const maxGap = 32
+
+// take takes a hello's number in and says how many are missing before it; false for one
+// that is old or came twice.
+func (q *seqnos) take(seqno uint16) (missing int, ok bool) {
+	gap := seqno - q.next // modulo 2^16
+	known := q.known
+	switch {
+	case known && gap >= 0x8000 && -gap <= maxGap:
+		return 0, false
+	case !known || gap > maxGap:
+		gap = 0
+	}
+	q.known, q.next = true, seqno+1
+	return int(gap), true
+}

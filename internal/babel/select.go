@@ -1,0 +1,191 @@
+package babel
+
+import (
+	"fmt"
+	"time"
+
+	"tombolo/internal/babel/wire"
+)
+
+// When a route that works is left for a better one. Near-equal ways would else be changed
+// at every tremble of their delay.
+const (
+	// A new destination is free to move: its ways are only being learned.
+	settling = 3 * time.Second
+
+	muchFor   = 3 * time.Second  // better by 2 ms and 5 %
+	littleFor = 15 * time.Second // better by 0.5 ms and 1 %
+)
+
+func muchBetter(best, selected uint16) bool {
+	return int(selected)-int(best) >= max(20, int(selected)/20)
+}
+
+func littleBetter(best, selected uint16) bool {
+	return int(selected)-int(best) >= max(5, int(selected)/100)
+}
+
+// best returns the feasible route with the smallest metric; of equal ones the first, in the
+// order of links and neighbours.
+func (e *entry) best() *route {
+	var best *route
+	for _, r := range e.routes {
+		if e.usable(r) && (best == nil || r.metric() < best.metric()) {
+			best = r
+		}
+	}
+	return best
+}
+
+// choose selects a route anew (RFC 8966 §3.6), and tells neighbours and host what follows.
+// changed says that what was announced does not hold any more, whatever is chosen.
+func (s *Speaker) choose(e *entry, changed bool) {
+	was := e.selected
+	next := e.next(s)
+	e.selected = next
+	how := lazily
+	if next != was || changed {
+		how = urgent
+		e.since = s.now
+		e.much, e.little = 0, 0
+		s.timers.stop(e.wait)
+		s.touch(e)
+	}
+	if next == nil && !e.own {
+		if e.advertised() {
+			how = urgent
+			s.beginHold(e)
+		}
+	} else if e.holding {
+		e.holding = false
+		s.touch(e)
+	}
+	s.tell(e, was, next)
+	s.spread(e, how)
+	s.askForBetter(e)
+}
+
+// next returns the route to select.
+func (e *entry) next(s *Speaker) *route {
+	if e.own {
+		return nil
+	}
+	current := e.selected
+	if current != nil && !e.usable(current) {
+		current = nil
+	}
+	best := e.best()
+	if current == nil || best == nil || best == current {
+		e.much, e.little = 0, 0
+		if current == nil {
+			return best
+		}
+		return current
+	}
+	if s.convinced(e, best.metric(), current.metric()) {
+		return best
+	}
+	return current
+}
+
+// convinced reports whether a better way has been better for long enough; where not, it
+// sees to it that it is asked again in time.
+func (s *Speaker) convinced(e *entry, best, current uint16) bool {
+	if best >= current {
+		e.much, e.little = 0, 0
+		return false
+	}
+	if s.now-e.born < settling {
+		return true
+	}
+	since := func(t *Time, better bool, long time.Duration) bool {
+		switch {
+		case !better:
+			*t = 0
+			return false
+		case *t == 0:
+			*t = s.now
+		}
+		if s.now-*t >= long {
+			return true
+		}
+		if e.wait == nil {
+			e.wait = newTimer(func(Time) { s.choose(e, false) })
+		}
+		s.timers.sooner(e.wait, *t+long)
+		return false
+	}
+	much := since(&e.much, muchBetter(best, current), muchFor)
+	return since(&e.little, littleBetter(best, current), littleFor) || much
+}
+
+// advertised reports whether any link was told that there is a way.
+func (e *entry) advertised() bool {
+	for i := range e.sent {
+		if e.sent[i].known && e.sent[i].metric < wire.Infinity {
+			return true
+		}
+	}
+	return false
+}
+
+// owed reports whether some link does not know yet that the route is gone.
+func (e *entry) owed() bool {
+	for i := range e.sent {
+		if e.sent[i].known && (e.sent[i].metric < wire.Infinity || !e.sent[i].acked) {
+			return true
+		}
+	}
+	return false
+}
+
+// beginHold drops packets to a destination that was just lost until every neighbour knows
+// it (RFC 8966 §3.5.4): they may follow a shorter prefix into a loop otherwise. A default
+// route has no shorter one.
+func (s *Speaker) beginHold(e *entry) {
+	if e.holding || e.Dst.Bits() == 0 {
+		return
+	}
+	e.holding = true
+	e.hold = s.now + s.timing.Update*7/2
+	s.touch(e)
+}
+
+// endHold ends the hold of a destination when nobody needs it any more.
+func (s *Speaker) endHold(e *entry) {
+	if e.holding && !e.owed() {
+		e.holding = false
+		s.touch(e)
+	}
+}
+
+// tell says what changed to people.
+func (s *Speaker) tell(e *entry, was, next *route) {
+	if was == next {
+		return
+	}
+	k := e.Key
+	switch {
+	case next == nil && e.own:
+	case next == nil:
+		s.event(Event{Kind: RouteLost, Link: was.neighbour.link.Name, Neighbour: was.neighbour.address, Key: &k, RouterID: was.id,
+			Reason: "no way is left"})
+	case was == nil:
+		s.event(Event{Kind: RouteLearned, Link: next.neighbour.link.Name, Neighbour: next.neighbour.address, Key: &k, RouterID: next.id,
+			Reason: milliseconds(next.metric())})
+	default:
+		reason := fmt.Sprintf("%s by %s, %s by %s", milliseconds(next.metric()), next.neighbour.link.Name, milliseconds(was.metric()), was.neighbour.link.Name)
+		if was.metric() == wire.Infinity {
+			reason = fmt.Sprintf("%s by %s, none by %s", milliseconds(next.metric()), next.neighbour.link.Name, was.neighbour.link.Name)
+		}
+		s.event(Event{Kind: RouteMoved, Link: next.neighbour.link.Name, Neighbour: next.neighbour.address, Key: &k, RouterID: next.id, Reason: reason})
+	}
+}
+
+// milliseconds is a metric in words.
+func milliseconds(metric uint16) string {
+	if metric == wire.Infinity {
+		return "no way"
+	}
+	return fmt.Sprintf("%.1f ms", float64(metric)*float64(unit)/float64(time.Millisecond))
+}

@@ -1,0 +1,321 @@
+// Package sim runs many speakers on a virtual clock: nothing is sent, and nothing waits.
+// It is for tests and measurements.
+//
+// A Net is routers joined by wires, each a tunnel with a delay and a loss of its own that
+// may be cut in either direction. Every change of a forwarding table is followed from its
+// router on: a loop, at any moment, is kept as a fault.
+package sim
+
+import (
+	"container/heap"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"tombolo/internal/babel"
+	"tombolo/internal/babel/wire"
+)
+
+// Net is a network on a virtual clock.
+type Net struct {
+	Now    babel.Time
+	Nodes  []*Node
+	Wires  []*Wire
+	Faults []string // loops that were seen
+
+	// OnEvent, if set, is called for what speakers tell.
+	OnEvent func(*Node, babel.Event)
+
+	events eventHeap
+	order  uint64
+	rand   *rand.Rand
+	seed   uint64
+}
+
+// Node is a router.
+type Node struct {
+	Name    string
+	ID      wire.RouterID
+	Speaker *babel.Speaker
+	FIB     map[babel.Key]babel.Hop
+	Own     []babel.Announcement
+	Changes int // of the FIB
+
+	net    *Net
+	index  int
+	config babel.Config
+	ends   map[string]*end
+	tick   babel.Time // for which an event is there
+	dead   bool
+}
+
+// Wire joins two routers.
+type Wire struct {
+	A, B *Node
+
+	// Delay is that of each direction, from A and from B; Jitter is up to how much more,
+	// in order. Loss is a share of the packets of each direction. Cut[0] is from A to B.
+	Delay, Jitter [2]time.Duration
+	Loss          [2]float64
+	Cut           [2]bool
+
+	// Busy says that packets go over it, by which speakers probe it often.
+	Busy bool
+
+	// What speakers sent over it, by direction, with IPv6 and UDP headers.
+	Bytes, Packets [2]uint64
+
+	net  *Net
+	last [2]babel.Time // when the last packet arrives
+	ends [2]*end
+	seen uint64 // packets of others
+}
+
+type end struct {
+	wire *Wire
+	side int
+	link string
+	own  uint64
+}
+
+// New returns a network without routers.
+func New(seed uint64) *Net { return &Net{rand: rand.New(rand.NewPCG(seed, 1)), seed: seed} }
+
+// Add adds a router that announces prefixes and takes everything. Its site is its number,
+// from 1.
+func (n *Net) Add(name string, timing babel.Timing, own ...netip.Prefix) *Node {
+	node := &Node{Name: name, net: n, index: len(n.Nodes), ends: map[string]*end{}}
+	node.config = babel.Config{Timing: timing}
+	for _, p := range own {
+		node.Own = append(node.Own, babel.Announcement{Key: babel.Key{Dst: p}})
+	}
+	n.Nodes = append(n.Nodes, node)
+	return node
+}
+
+// Join adds a wire; delay is one way.
+func (n *Net) Join(a, b *Node, delay time.Duration) *Wire {
+	w := &Wire{A: a, B: b, Delay: [2]time.Duration{delay, delay}, net: n}
+	for side, node := range []*Node{a, b} {
+		peer := []*Node{b, a}[side]
+		e := &end{wire: w, side: side, link: fmt.Sprintf("wg-%s", peer.Name)}
+		w.ends[side] = e
+		node.ends[e.link] = e
+		node.config.Links = append(node.config.Links, babel.Link{
+			Name: e.link, Tunnel: true, Address: address(node), Cost: 10,
+			NextHop4: netip.AddrFrom4([4]byte{10, 255, byte(node.index >> 8), byte(node.index)}),
+		})
+	}
+	n.Wires = append(n.Wires, w)
+	return w
+}
+
+func address(n *Node) netip.Addr {
+	a := [16]byte{0xfe, 0x80}
+	binary.BigEndian.PutUint32(a[12:], uint32(n.index)+1)
+	return netip.AddrFrom16(a)
+}
+
+// Start starts a router, with a fresh router-id and all its links up.
+func (n *Net) Start(node *Node) {
+	binary.BigEndian.PutUint32(node.ID[:], uint32(node.index)+1)
+	binary.BigEndian.PutUint32(node.ID[4:], n.rand.Uint32())
+	node.config.RouterID = node.ID
+	node.config.Seqno = uint16(n.rand.Uint32())
+	node.FIB = map[babel.Key]babel.Hop{}
+	node.dead = false
+	node.Speaker = babel.New(n.Now, node.config, n.rand.Uint64())
+	n.take(node, node.Speaker.Announce(n.Now, node.Own))
+	for _, l := range node.config.Links {
+		n.take(node, node.Speaker.SetLink(n.Now, l.Name, true))
+	}
+	n.push(&event{at: n.Now + n.upTo(200*time.Millisecond), node: node, kind: meterEvent})
+}
+
+// Kill ends a router as a crash does: nobody is told, and it forwards nothing.
+func (n *Net) Kill(node *Node) {
+	node.dead = true
+	node.FIB = map[babel.Key]babel.Hop{}
+}
+
+// Announce changes what a router announces.
+func (n *Net) Announce(node *Node, own []babel.Announcement) {
+	node.Own = own
+	n.take(node, node.Speaker.Announce(n.Now, own))
+}
+
+// Run goes on until a time.
+func (n *Net) Run(until babel.Time) {
+	for len(n.events) > 0 && n.events[0].at <= until {
+		e := heap.Pop(&n.events).(*event)
+		n.Now = e.at
+		n.handle(e)
+	}
+	n.Now = until
+}
+
+func (n *Net) handle(e *event) {
+	node := e.node
+	if node.dead {
+		return
+	}
+	switch e.kind {
+	case tickEvent:
+		if e.at == node.tick {
+			node.tick = 0
+			n.take(node, node.Speaker.Tick(n.Now))
+		}
+	case packetEvent:
+		n.take(node, node.Speaker.Handle(n.Now, e.packet))
+	case meterEvent:
+		n.push(&event{at: n.Now + 200*time.Millisecond, node: node, kind: meterEvent})
+		for _, l := range node.config.Links {
+			end := node.ends[l.Name]
+			if end.wire.Busy {
+				end.wire.seen += 10
+			}
+			n.take(node, node.Speaker.Traffic(n.Now, l.Name, end.own+end.wire.seen))
+		}
+	}
+}
+
+// take carries out what a speaker wants done.
+func (n *Net) take(node *Node, o babel.Output) {
+	for _, d := range o.Send {
+		n.send(node, d)
+	}
+	for _, c := range o.Routes {
+		node.Changes++
+		if c.Hop == nil {
+			delete(node.FIB, c.Key)
+			continue
+		}
+		node.FIB[c.Key] = *c.Hop
+		if _, loop := n.Follow(node, c.Key); loop {
+			n.Faults = append(n.Faults, fmt.Sprintf("%v: a loop for %s, seen from %s", n.Now, c.Dst, node.Name))
+		}
+	}
+	for _, e := range o.Events {
+		if n.OnEvent != nil {
+			n.OnEvent(node, e)
+		}
+	}
+	if next := max(node.Speaker.Next(), n.Now); node.tick == 0 || next < node.tick {
+		node.tick = next
+		n.push(&event{at: next, node: node, kind: tickEvent})
+	}
+}
+
+func (n *Net) send(from *Node, d babel.Datagram) {
+	e := from.ends[d.Link]
+	w := e.wire
+	e.own++
+	w.Bytes[e.side] += uint64(len(d.Payload)) + 48
+	w.Packets[e.side]++
+	if w.Cut[e.side] || n.rand.Float64() < w.Loss[e.side] {
+		return
+	}
+	other := w.ends[1-e.side]
+	to := w.B
+	if e.side == 1 {
+		to = w.A
+	}
+	at := max(n.Now+w.Delay[e.side]+n.upTo(w.Jitter[e.side]), w.last[e.side])
+	w.last[e.side] = at
+	other.own++
+	n.push(&event{at: at, node: to, kind: packetEvent, packet: babel.Packet{
+		Link: other.link, From: address(from), To: d.To, Port: wire.Port, At: at, Payload: d.Payload,
+	}})
+}
+
+// Follow goes the way that packets to a key go from a router, and returns the routers on
+// it, itself first, and whether it is a loop. It ends where a router announces the key or
+// has no way.
+func (n *Net) Follow(from *Node, k babel.Key) (way []*Node, loop bool) {
+	for node := from; ; {
+		way = append(way, node)
+		if len(way) > len(n.Nodes) {
+			return way, true
+		}
+		hop, ok := node.FIB[k]
+		if !ok || hop.Unreachable {
+			return way, false
+		}
+		e := node.ends[hop.Link]
+		if node = e.wire.A; e.side == 0 {
+			node = e.wire.B
+		}
+	}
+}
+
+// Reaches reports whether the way from a router ends at one that announces the key, and
+// the delay of the way, one way; where a wire of it is cut it does not.
+func (n *Net) Reaches(from *Node, k babel.Key) (delay time.Duration, ok bool) {
+	for node, left := from, len(n.Nodes); left > 0 && !node.dead; left-- {
+		for _, a := range node.Own {
+			if a.Key == k {
+				return delay, true
+			}
+		}
+		hop, found := node.FIB[k]
+		if !found || hop.Unreachable {
+			return 0, false
+		}
+		e := node.ends[hop.Link]
+		if e.wire.Cut[e.side] {
+			return 0, false
+		}
+		delay += e.wire.Delay[e.side]
+		if node = e.wire.A; e.side == 0 {
+			node = e.wire.B
+		}
+	}
+	return 0, false
+}
+
+func (n *Net) upTo(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return time.Duration(n.rand.Int64N(int64(d)))
+}
+
+type eventKind int
+
+const (
+	tickEvent eventKind = iota
+	packetEvent
+	meterEvent
+)
+
+type event struct {
+	at     babel.Time
+	order  uint64
+	node   *Node
+	kind   eventKind
+	packet babel.Packet
+}
+
+func (n *Net) push(e *event) {
+	n.order++
+	e.order = n.order
+	heap.Push(&n.events, e)
+}
+
+type eventHeap []*event
+
+func (h eventHeap) Len() int { return len(h) }
+func (h eventHeap) Less(i, j int) bool {
+	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].order < h[j].order
+}
+func (h eventHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *eventHeap) Push(x any)   { *h = append(*h, x.(*event)) }
+func (h *eventHeap) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return e
+}

@@ -1,0 +1,290 @@
+package babel
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"tombolo/internal/babel/wire"
+)
+
+// How long what changed waits for more to go with it.
+const (
+	urgent = 5 * time.Millisecond   // a way that is lost, found or another
+	lazily = 300 * time.Millisecond // a metric
+
+	maxTries = 6 // of a packet that nobody acknowledges
+
+	// What nobody acknowledges, because it goes to many, is said so often.
+	repeats     = 3
+	repeatAfter = 150 * time.Millisecond
+
+	// steady is how much longer full announcements are apart on tunnels: what is said
+	// there is acknowledged, and needs no repetition.
+	steady = 5
+)
+
+// queue is what a link has to be told.
+type queue struct {
+	l     *link
+	dirty map[*entry]bool // true: also if it was told the same
+	flush *timer
+	sent  map[uint16]*delivery // that wait for their acknowledgment, by opaque
+}
+
+// delivery is a packet of updates that waits for its acknowledgment, or to be repeated.
+type delivery struct {
+	opaque    uint16
+	neighbour *neighbour // nil: it went to all
+	entries   []*entry
+	tries     int
+	timer     *timer
+}
+
+func (q *queue) init(l *link) {
+	q.l, q.dirty, q.sent = l, map[*entry]bool{}, map[uint16]*delivery{}
+	q.flush = newTimer(func(Time) { q.run() })
+}
+
+func (q *queue) clear() {
+	q.l.s.timers.stop(q.flush)
+	clear(q.dirty)
+	for _, d := range q.sent {
+		q.l.s.timers.stop(d.timer)
+	}
+	clear(q.sent)
+}
+
+// spread tells all links of an entry, where there is something new to tell.
+func (s *Speaker) spread(e *entry, in time.Duration) {
+	for _, l := range s.links {
+		if l.up && len(l.neighbours) > 0 {
+			l.queue.add(e, false, in)
+		}
+	}
+}
+
+func (q *queue) add(e *entry, forced bool, in time.Duration) {
+	if in > urgent && !forced && !q.differs(e) {
+		return
+	}
+	q.dirty[e] = q.dirty[e] || forced
+	q.l.s.timers.sooner(q.flush, q.l.s.now+in)
+}
+
+// differs reports whether the link would be told something new.
+func (q *queue) differs(e *entry) bool {
+	u, t := q.l.update(e), e.told(q.l)
+	switch {
+	case !t.known:
+		return u.Metric < wire.Infinity
+	case u.Metric == wire.Infinity || t.metric == wire.Infinity:
+		return u.Metric != t.metric
+	case u.RouterID != t.id:
+		return true
+	}
+	d := max(u.Metric, t.metric) - min(u.Metric, t.metric)
+	return d > max(3, t.metric/64)
+}
+
+// told returns what a link was last told of an entry.
+func (e *entry) told(l *link) *sent {
+	if l.slot >= len(e.sent) {
+		e.sent = append(e.sent, make([]sent, l.slot+1-len(e.sent))...)
+	}
+	return &e.sent[l.slot]
+}
+
+// update is what a link is to be told of an entry now.
+func (l *link) update(e *entry) wire.Update {
+	u := wire.Update{
+		Prefix: e.Dst, Source: e.Src, Interval: wire.IntervalOf(l.period()),
+		RouterID: e.told(l).id, Seqno: e.told(l).seqno, Metric: wire.Infinity,
+	}
+	if e.Dst.Addr().Is4() {
+		u.NextHop = l.NextHop4
+	}
+	r := e.selected
+	switch {
+	case e.own:
+		u.RouterID, u.Seqno, u.Metric = l.s.config.RouterID, l.s.seqno, e.ownMetric
+	case r == nil:
+	case l.Tunnel && r.neighbour.link == l: // split horizon (§3.7.4): it goes by the one who would be told
+	default:
+		u.RouterID, u.Seqno, u.Metric = r.id, r.seqno, r.metric()
+	}
+	return u
+}
+
+// period is the time between two announcements of everything.
+func (l *link) period() time.Duration {
+	if l.Tunnel {
+		return steady * l.s.timing.Update
+	}
+	return l.s.timing.Update
+}
+
+// run sends what is dirty.
+func (q *queue) run() {
+	entries := slices.SortedFunc(maps.Keys(q.dirty), func(a, b *entry) int { return compareKeys(a.Key, b.Key) })
+	entries = slices.DeleteFunc(entries, func(e *entry) bool {
+		// What nobody here ever heard of needs no retraction, unless they ask.
+		return !q.dirty[e] && !q.differs(e) || q.l.NoIPv6 && e.Dst.Addr().Is6()
+	})
+	clear(q.dirty)
+	if len(entries) == 0 {
+		return
+	}
+	if !q.l.Tunnel {
+		q.send(nil, entries, 1)
+		return
+	}
+	for _, n := range q.l.neighbours {
+		if n.cost < wire.Infinity {
+			q.send(n, entries, 1)
+		}
+	}
+}
+
+// send sends updates to one neighbour, or to all. To one it asks for an acknowledgment with
+// each packet, and says again what is not acknowledged.
+func (q *queue) send(n *neighbour, entries []*entry, try int) {
+	l := q.l
+	to := wire.Group
+	if n != nil {
+		to = n.address
+	}
+	enc := l.encoder()
+	var in []*entry
+	d := q.deliver(n, try, enc)
+	for _, e := range entries {
+		u := l.update(e)
+		if u.Metric < wire.Infinity && !e.own {
+			e.lower(l.s.now, u.RouterID, u.Seqno, u.Metric) // before it is sent
+		}
+		if !enc.Add(u) {
+			d.entries = in
+			l.emit(to, enc)
+			in = nil
+			d = q.deliver(n, try, enc)
+			enc.Add(u)
+		}
+		in = append(in, e)
+		t := e.told(l)
+		*t = sent{id: u.RouterID, seqno: u.Seqno, metric: u.Metric, known: true, opaque: d.opaque}
+	}
+	d.entries = in
+	l.emit(to, enc)
+}
+
+// deliver begins a delivery, and puts its acknowledgment request into the packet.
+func (q *queue) deliver(n *neighbour, try int, enc *wire.Encoder) *delivery {
+	s := q.l.s
+	s.opaque++
+	opaque := s.opaque
+	d := &delivery{opaque: opaque, neighbour: n, tries: try}
+	d.timer = newTimer(func(Time) { q.again(opaque) })
+	wait := repeatAfter
+	if n != nil {
+		wait = (n.roundTrip() + n.late) << (try - 1)
+		enc.Add(wire.AckRequest{Opaque: opaque, Interval: wire.IntervalOf(10 * time.Millisecond)})
+	}
+	if old := q.sent[opaque]; old != nil {
+		s.timers.stop(old.timer)
+	}
+	q.sent[opaque] = d
+	s.timers.reset(d.timer, s.now+wait)
+	return d
+}
+
+// again says once more what was not acknowledged: as it is now.
+func (q *queue) again(opaque uint16) {
+	d := q.sent[opaque]
+	delete(q.sent, opaque)
+	s := q.l.s
+	if d.neighbour == nil {
+		lost := slices.DeleteFunc(d.entries, func(e *entry) bool { return e.told(q.l).metric < wire.Infinity })
+		switch {
+		case len(lost) == 0:
+		case d.tries < repeats:
+			q.send(nil, lost, d.tries+1)
+		default:
+			for _, e := range lost {
+				e.told(q.l).acked = true // as far as anybody can know
+				s.endHold(e)
+			}
+		}
+		return
+	}
+	unsaid := slices.DeleteFunc(d.entries, func(e *entry) bool { return q.dirty[e] || e.told(q.l).acked })
+	switch {
+	case len(unsaid) == 0 || d.neighbour.cost == wire.Infinity:
+	case d.tries < maxTries:
+		q.send(d.neighbour, unsaid, d.tries+1)
+	default:
+		d.neighbour.suspectNow()
+	}
+}
+
+// acknowledged takes a neighbour's acknowledgment in.
+func (q *queue) acknowledged(n *neighbour, opaque uint16) {
+	d := q.sent[opaque]
+	if d == nil || d.neighbour != n {
+		return
+	}
+	delete(q.sent, opaque)
+	q.l.s.timers.stop(d.timer)
+	for _, e := range d.entries {
+		t := e.told(q.l)
+		if t.opaque == opaque { // else something newer is on its way
+			t.acked = true
+			q.l.s.endHold(e)
+		}
+	}
+}
+
+// introduce tells a neighbour, who is usable from now on, everything.
+func (q *queue) introduce(n *neighbour) {
+	if q.l.Tunnel {
+		for _, e := range q.l.s.order {
+			*e.told(q.l) = sent{id: e.told(q.l).id}
+			q.add(e, false, urgent)
+		}
+		return
+	}
+	q.l.s.say(q.l, n.address, wire.RouteRequest{})
+	q.dump(n)
+}
+
+// dump sends one neighbour all routes there are.
+func (q *queue) dump(n *neighbour) {
+	entries := slices.DeleteFunc(slices.Clone(q.l.s.order), func(e *entry) bool {
+		return q.l.update(e).Metric == wire.Infinity || q.l.NoIPv6 && e.Dst.Addr().Is6()
+	})
+	if len(entries) > 0 {
+		q.send(n, entries, 1)
+	}
+}
+
+// announceAll says everything again, as it must from time to time (RFC 8966 §3.7.1).
+func (l *link) announceAll() {
+	l.s.timers.reset(l.full, l.s.now+l.period()-l.s.upTo(l.period()/8))
+	for _, e := range l.s.order {
+		if l.update(e).Metric < wire.Infinity {
+			l.queue.add(e, true, urgent)
+		}
+	}
+}
+
+// clearSent forgets what a link was told.
+func (s *Speaker) clearSent(l *link) {
+	for _, e := range s.order {
+		if l.slot < len(e.sent) {
+			e.sent[l.slot] = sent{}
+			s.endHold(e)
+		}
+	}
+}
+
+// forgetSlot does the same for a link that is gone for good.
+func (s *Speaker) forgetSlot(l *link) { s.clearSent(l) }
