@@ -11,6 +11,7 @@
 package wire
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"time"
 )
@@ -36,6 +37,24 @@ type RouterID [8]byte
 // Valid reports whether the router-id may stand in a packet.
 func (r RouterID) Valid() bool {
 	return r != RouterID{} && r != RouterID{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+}
+
+// String returns the router-id as babeld prints it: 01:23:45:67:89:ab:cd:ef.
+func (r RouterID) String() string {
+	b, _ := r.MarshalText() // it has no errors
+	return string(b)
+}
+
+// MarshalText returns the form of String. The error is always nil.
+func (r RouterID) MarshalText() ([]byte, error) {
+	b := make([]byte, 0, 23)
+	for i, octet := range r {
+		if i > 0 {
+			b = append(b, ':')
+		}
+		b = hex.AppendEncode(b, []byte{octet})
+	}
+	return b, nil
 }
 
 // Interval is a time in hundredths of a second, as it stands in a packet.
