@@ -142,7 +142,7 @@ func plain(ae, plen byte, b []byte) (netip.Prefix, int, error) {
 // address reads a neighbour's address and returns how many bytes it took.
 func address(ae byte, b []byte) (netip.Addr, int, error) {
 	var a netip.Addr
-	n := 0
+	var n int
 	switch ae {
 	case aeIPv4:
 		if n = 4; len(b) >= n {

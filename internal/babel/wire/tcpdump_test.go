@@ -73,7 +73,8 @@ func TestTcpdumpReadsWhatIsEncoded(t *testing.T) {
 		encode(t, RouteRequest{}, RouteRequest{Prefix: four.Prefix}, RouteRequest{Prefix: six.Prefix, Source: from.Source},
 			SeqnoRequest{Prefix: four.Prefix, Seqno: 9, HopCount: 64, RouterID: id},
 			SeqnoRequest{Prefix: six.Prefix, Source: from.Source, Seqno: 9, HopCount: 64, RouterID: id}),
-		encode(t, PacketCounter{Counter: 3, Index: []byte{1, 2}}, ChallengeRequest{Nonce: []byte{3}}, ChallengeReply{Nonce: []byte{4}}),
+		append(encode(t, PacketCounter{Counter: 3, Index: []byte{1, 2}}, ChallengeRequest{Nonce: []byte{3}}, ChallengeReply{Nonce: []byte{4}}),
+			TypeMAC, 4, 1, 2, 3, 4), // the trailer
 	)
 	var lines []string // those of Babel, which are indented
 	for line := range strings.Lines(got) {
@@ -115,4 +116,6 @@ Seqno Request (64 hops) for 2001:db8:1::/48 seqno 9 id 11:22:33:44:55:66:77:88
 PC value 3 index len 2
 Challenge Request len 1
 Challenge Reply len 1
+----
+MAC len 4
 `
