@@ -57,7 +57,7 @@ type neighbour struct {
 	index               []byte
 	known               bool // that index was confirmed by an answer
 	unicast, group      window
-	heard               time.Duration // when a packet was last accepted, or a challenge sent
+	heard               time.Duration // when a packet was last accepted; of a stranger, when it came
 	nonce               []byte        // of the challenge that waits for its answer; nil: none
 	nonceMade           time.Duration
 	challenged, replied time.Duration // not before these may the next be sent
@@ -232,9 +232,6 @@ func (g *Guard) reply(now time.Duration, n *neighbour, to netip.Addr, request []
 		// be, where an answer takes longer than the pause.
 		if n.nonce == nil || now-n.nonceMade >= challengeLife {
 			n.nonce, n.nonceMade = g.random(nonceLen), now
-		}
-		if !n.known {
-			n.heard = now
 		}
 		e.Add(wire.ChallengeRequest{Nonce: n.nonce})
 	}

@@ -23,8 +23,8 @@ func (g *Guard) neighbour(now time.Duration, a netip.Addr) *neighbour {
 	return n
 }
 
-// makeRoom forgets who is expired and, if nobody is, the stranger that was heard of least
-// recently. Neighbours that have answered do not make room for strangers.
+// makeRoom forgets who is expired and, if nobody is, the stranger that came first.
+// Neighbours that have answered do not make room for strangers.
 func (g *Guard) makeRoom(now time.Duration) bool {
 	var oldest netip.Addr
 	for a, n := range g.neighbours {
