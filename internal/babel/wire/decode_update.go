@@ -37,11 +37,15 @@ func (d *decoder) update(v []byte) (TLV, error) {
 		return nil, err
 	}
 	u.Source = s.source
-	u.RouterID = d.routerID
-	u.NextHop = d.nextHop6
-	if ae == aeIPv4 {
+	switch ae {
+	case aeWildcard:
+		return u, nil
+	case aeIPv4:
 		u.NextHop = d.nextHop4
+	default:
+		u.NextHop = d.nextHop6
 	}
+	u.RouterID = d.routerID
 	// A retraction is believed without these: to lose one is worse.
 	if u.Metric != Infinity && (!u.RouterID.Valid() || !u.NextHop.IsValid() || u.Interval == 0) {
 		return nil, errMalformed
@@ -138,7 +142,7 @@ func plain(ae, plen byte, b []byte) (netip.Prefix, int, error) {
 // address reads a neighbour's address and returns how many bytes it took.
 func address(ae byte, b []byte) (netip.Addr, int, error) {
 	var a netip.Addr
-	n := 0
+	var n int
 	switch ae {
 	case aeIPv4:
 		if n = 4; len(b) >= n {

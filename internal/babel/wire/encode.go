@@ -72,37 +72,37 @@ func (e *Encoder) Bytes() []byte {
 func (e *Encoder) Add(t TLV) bool {
 	start, state := len(e.buf), e.state
 	ok := true
-	switch t := t.(type) {
+	switch v := t.(type) {
 	case AckRequest:
-		must(t.Interval != 0, t)
+		must(v.Interval != 0, t)
 		e.head(typeAckRequest, ackRequestLen)
-		e.put16(0, t.Opaque, uint16(t.Interval))
+		e.put16(0, v.Opaque, uint16(v.Interval))
 	case Ack:
 		e.head(typeAck, ackLen)
-		e.put16(t.Opaque)
+		e.put16(v.Opaque)
 	case Hello:
-		e.hello(t)
+		e.hello(v)
 	case IHU:
-		e.ihu(t)
+		e.ihu(v, t)
 	case Update:
-		ok = e.update(t)
+		ok = e.update(v, t)
 	case RouteRequest:
-		e.routeRequest(t)
+		e.routeRequest(v, t)
 	case SeqnoRequest:
-		e.seqnoRequest(t)
+		e.seqnoRequest(v, t)
 	case PacketCounter:
-		must(len(t.Index) <= MaxIndex, t)
-		e.head(TypePacketCounter, counterLen+len(t.Index))
-		e.put32(t.Counter)
-		e.buf = append(e.buf, t.Index...)
+		must(len(v.Index) <= MaxIndex, t)
+		e.head(TypePacketCounter, counterLen+len(v.Index))
+		e.put32(v.Counter)
+		e.buf = append(e.buf, v.Index...)
 	case ChallengeRequest:
-		must(len(t.Nonce) <= MaxNonce, t)
-		e.head(TypeChallengeRequest, len(t.Nonce))
-		e.buf = append(e.buf, t.Nonce...)
+		must(len(v.Nonce) <= MaxNonce, t)
+		e.head(TypeChallengeRequest, len(v.Nonce))
+		e.buf = append(e.buf, v.Nonce...)
 	case ChallengeReply:
-		must(len(t.Nonce) <= MaxNonce, t)
-		e.head(TypeChallengeReply, len(t.Nonce))
-		e.buf = append(e.buf, t.Nonce...)
+		must(len(v.Nonce) <= MaxNonce, t)
+		e.head(TypeChallengeReply, len(v.Nonce))
+		e.buf = append(e.buf, v.Nonce...)
 	default:
 		must(false, t)
 	}
@@ -113,7 +113,8 @@ func (e *Encoder) Add(t TLV) bool {
 	return true
 }
 
-// must panics with a TLV that no packet can hold.
+// must panics with a TLV that no packet can hold. It is given the TLV as Add was, so that a
+// good one is not copied for it.
 func must(ok bool, t TLV) {
 	if !ok {
 		panic(fmt.Sprintf("wire: cannot be encoded: %#v", t))
@@ -146,11 +147,11 @@ func (e *Encoder) hello(h Hello) {
 	}
 }
 
-func (e *Encoder) ihu(h IHU) {
-	must(h.Interval != 0, h)
+func (e *Encoder) ihu(h IHU, t TLV) {
+	must(h.Interval != 0, t)
 	n, ae := ihuLen, byte(aeWildcard)
 	if h.Address.IsValid() {
-		must(host(h.Address), h)
+		must(host(h.Address), t)
 		var size int
 		ae, size = addressEncoding(h.Address)
 		n += size
@@ -192,17 +193,17 @@ func (e *Encoder) address(ae byte, a netip.Addr) {
 	}
 }
 
-func (e *Encoder) routeRequest(r RouteRequest) {
-	ae, n := prefixEncoding(r.Prefix, r.Source, r)
+func (e *Encoder) routeRequest(r RouteRequest, t TLV) {
+	ae, n := prefixEncoding(r.Prefix, r.Source, t)
 	e.head(typeRouteRequest, routeRequestLen+n+sourceLen(r.Source))
 	e.buf = append(e.buf, ae, byte(max(r.Prefix.Bits(), 0)))
 	e.prefix(r.Prefix, 0)
 	e.source(r.Source)
 }
 
-func (e *Encoder) seqnoRequest(r SeqnoRequest) {
-	must(r.Prefix.IsValid() && r.HopCount != 0 && r.RouterID.Valid(), r)
-	ae, n := prefixEncoding(r.Prefix, r.Source, r)
+func (e *Encoder) seqnoRequest(r SeqnoRequest, t TLV) {
+	must(r.Prefix.IsValid() && r.HopCount != 0 && r.RouterID.Valid(), t)
+	ae, n := prefixEncoding(r.Prefix, r.Source, t)
 	e.head(typeSeqnoRequest, seqnoRequestLen+n+sourceLen(r.Source))
 	e.buf = append(e.buf, ae, byte(r.Prefix.Bits()))
 	e.put16(r.Seqno)

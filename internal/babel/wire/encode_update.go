@@ -4,20 +4,21 @@ import "net/netip"
 
 // update writes an update and what goes before it. It returns false if the packet cannot
 // hold it, whatever its size.
-func (e *Encoder) update(u Update) bool {
+func (e *Encoder) update(u Update, t TLV) bool {
 	retraction := u.Metric == Infinity
-	must(retraction || u.Prefix.IsValid() && u.RouterID.Valid() && u.Interval != 0, u)
-	ae, n := prefixEncoding(u.Prefix, u.Source, u)
+	must(retraction || u.Prefix.IsValid() && u.RouterID.Valid() && u.Interval != 0, t)
+	ae, n := prefixEncoding(u.Prefix, u.Source, t)
 	nextHop := u.NextHop.WithZone("")
-	must(!nextHop.IsValid() || host(nextHop), u)
-	must(ae != aeIPv6 || !nextHop.Is4(), u)
+	must(!nextHop.IsValid() || host(nextHop), t)
+	must(ae != aeIPv6 || !nextHop.Is4(), t)
 	if ae == aeIPv4 && !nextHop.Is4() {
 		ae = aeIPv4Via
 	}
 	if !retraction {
 		e.routerID(u.RouterID)
 	}
-	if needed := nextHop.IsValid() || !retraction; needed && !e.nextHop(nextHop) {
+	needed := ae != aeWildcard && (nextHop.IsValid() || !retraction)
+	if needed && !e.nextHop(nextHop) {
 		return false
 	}
 	omitted, flags := 0, byte(0)

@@ -140,16 +140,18 @@ type SeqnoRequest struct {
 	RouterID       RouterID
 }
 
-// PacketCounter, ChallengeRequest and ChallengeReply are those of RFC 8967 §6. They are
-// decoded for package mac; a speaker without keys ignores them.
-type (
-	PacketCounter struct {
-		Counter uint32
-		Index   []byte // at most 32 bytes
-	}
-	ChallengeRequest struct{ Nonce []byte } // at most 192 bytes
-	ChallengeReply   struct{ Nonce []byte }
-)
+// PacketCounter makes a packet one of a kind (RFC 8967 §6.2). It and the challenges are
+// for package mac; a speaker ignores them.
+type PacketCounter struct {
+	Counter uint32
+	Index   []byte // at most MaxIndex bytes
+}
+
+// ChallengeRequest asks for a ChallengeReply with its nonce (RFC 8967 §6.3).
+type ChallengeRequest struct{ Nonce []byte } // at most MaxNonce bytes
+
+// ChallengeReply repeats the nonce of a ChallengeRequest (RFC 8967 §6.4).
+type ChallengeReply struct{ Nonce []byte }
 
 func (AckRequest) isTLV()       {}
 func (Ack) isTLV()              {}
