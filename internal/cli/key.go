@@ -71,15 +71,37 @@ both routers, mode 0600; copy it there, for example with scp -p.`,
 			if err != nil {
 				return err
 			}
-			path := filepath.Join(store().Dir, string(ref)+".psk")
-			if a.json {
-				return a.writeJSON(map[string]any{"path": path, "made": made})
+			return a.printKeyFile(filepath.Join(store().Dir, string(ref)+".psk"), made)
+		},
+	}, &cobra.Command{
+		Use:   "mac NAME",
+		Short: "Make a key with which the Babel routers on a segment sign their packets",
+		Long: `Make the key that key: NAME of a site's babel: names. The same file must lie on every
+router of the segment, mode 0600; copy it there, for example with scp -p. For babeld and
+BIRD, whose keys are hexadecimal, base64 -d NAME.mac | xxd -p -c 32 prints it; the
+algorithm is HMAC-SHA256.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := fileName(args[0]); err != nil {
+				return err
 			}
-			_, err = fmt.Fprintln(a.out, path)
-			return err
+			_, made, err := store().MakeMAC(key.Ref(args[0]), rand.Reader)
+			if err != nil {
+				return err
+			}
+			return a.printKeyFile(filepath.Join(store().Dir, args[0]+".mac"), made)
 		},
 	})
 	return c
+}
+
+// printKeyFile says where a key lies that is copied as a file.
+func (a *app) printKeyFile(path string, made bool) error {
+	if a.json {
+		return a.writeJSON(map[string]any{"path": path, "made": made})
+	}
+	_, err := fmt.Fprintln(a.out, path)
+	return err
 }
 
 func (a *app) printKey(site string, k key.Public) error {
@@ -91,9 +113,9 @@ func (a *app) printKey(site string, k key.Public) error {
 }
 
 // fileName refuses a name that would lead out of the key folder.
-func fileName(site string) error {
-	if site == "" || site != filepath.Base(site) || site[0] == '.' {
-		return fmt.Errorf("%q is no name of a site", site)
+func fileName(name string) error {
+	if name == "" || name != filepath.Base(name) || name[0] == '.' {
+		return fmt.Errorf("%q is no name of a site or a key", name)
 	}
 	return nil
 }

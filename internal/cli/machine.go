@@ -76,7 +76,7 @@ func mismatches(s *spec.Site) []string {
 func shadowed(o compile.Options, r state.Router) []string {
 	var out []string
 	for _, p := range slices.Concat(o.Leased, o.Connected) {
-		if compile.Covered(r.Routes, p) {
+		if compile.Covered(r, p) {
 			out = append(out, fmt.Sprintf("this machine is in %s, and so is another site: its hosts there are reached, that site's are not", p))
 		}
 	}

@@ -158,6 +158,7 @@ func missing(n file, known map[string]key.Public, r state.Router, store key.Stor
 			errs = append(errs, err)
 		}
 	}
+	errs = append(errs, missingMACs(r, store))
 	if keyless {
 		whole := *n.Network
 		whole.Sites = slices.Clone(n.Sites)
@@ -168,6 +169,26 @@ func missing(n file, known map[string]key.Public, r state.Router, store key.Stor
 		}
 		i, _ := n.Site(r.Site)
 		errs = append(errs, whole.MissingKeys(i, n.text).Err())
+	}
+	return errors.Join(errs...)
+}
+
+// missingMACs reports the keys without which a speaker would not be heard.
+func missingMACs(r state.Router, store key.Store) error {
+	if r.Babel == nil {
+		return nil
+	}
+	var errs []error
+	for _, l := range r.Babel.Links {
+		if l.Key == "" {
+			continue
+		}
+		_, err := store.MAC(key.Ref(l.Key))
+		if errors.Is(err, key.ErrMissing) {
+			err = hinted{fmt.Errorf("the key %q of device %s is missing: %s", l.Key, l.Device, filepath.Join(store.Dir, l.Key+".mac")),
+				fmt.Sprintf("tombolo key mac %s, once, and copy the file to every router on %s", l.Key, l.Device)}
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -2,12 +2,11 @@
 // pure: the same Network gives the same state.Router, and nothing is looked up.
 //
 // One value's way through it: a spec.Network becomes a graph of the links that can be
-// made; each router's links become WireGuard interfaces; the shortest ways through the
-// graph become routes (and, for static routing, AllowedIPs); the settings become policy
-// rules; and all of it together one nftables table.
-//
-// Until the Babel speaker is there, a router with routing "babel" gets the same routes
-// over its own links as a static one would: along the shortest paths, with no failover.
+// made, and that into regions (see there, how Babel and static routing live together); each
+// router's links become WireGuard interfaces. For a static router the shortest ways through
+// the graph become routes and AllowedIPs. A Babel router gets what its speaker is to say
+// and to believe, and routes only to the static regions at whose doors it stands. The
+// settings become policy rules; and all of it together one nftables table.
 package compile
 
 import (
@@ -76,17 +75,28 @@ func Owner(s spec.Settings) state.Owner {
 
 // compiler is a network with what all its routers share.
 type compiler struct {
-	n     *spec.Network
-	o     Options
-	graph *graph
-	mtu   []int // of each site: the smallest of its uplinks
+	n      *spec.Network
+	o      Options
+	static []bool // of each site: it has one interface for all its links, and no speaker
+	mtu    []int  // of each site: the smallest of its uplinks
+
+	graph   *graph // every link that can be made
+	roads   *graph // those that carry traffic
+	regions *regions
+	claims  map[int][]claim // by Babel region; see claimsOf
 }
 
 func newCompiler(n *spec.Network, o Options) *compiler {
-	c := &compiler{n: n, o: o, graph: newGraph(n), mtu: make([]int, len(n.Sites))}
+	c := &compiler{
+		n: n, o: o, static: make([]bool, len(n.Sites)), mtu: make([]int, len(n.Sites)),
+		graph: newGraph(n), claims: map[int][]claim{},
+	}
 	for i := range n.Sites {
+		c.static[i] = n.Sites[i].Routing == spec.Static || n.Sites[i].Kind == spec.Plain
 		c.mtu[i] = uplinkMTU(&n.Sites[i], nil)
 	}
+	c.regions = newRegions(n, c.graph, c.static)
+	c.roads = c.regions.roads(c.graph)
 	return c
 }
 
@@ -106,12 +116,13 @@ func (c *compiler) router(i int) state.Router {
 	for _, e := range s.Endpoints {
 		r.Endpoints = append(r.Endpoints, joinHostPort(e.Host, e.Base))
 	}
-	ways := c.graph.waysFrom(i)
+	ways := c.ways(i)
 	r.Interfaces = c.interfaces(i, ways)
 	r.Routes = c.routes(i, ways)
-	r.Rules = c.rules(i, r.Routes)
+	r.Babel = c.babel(i, &r)
+	r.Rules = c.rules(i, fabric(r))
 	r.Rulesets = []state.Ruleset{ruleset(&r)}
-	r.Sysctls = c.sysctls(s, r.Interfaces)
+	r.Sysctls = c.sysctls(s, &r)
 	r.Sort()
 	return r
 }
@@ -126,6 +137,28 @@ func reach(s *spec.Site) []netip.Prefix {
 			if !m.As.IsValid() {
 				out = append(out, m.Prefix)
 			}
+		}
+	}
+	return out
+}
+
+// outside returns the prefixes by which a site is reached from where no speaker tells of
+// them: reach, and what it lets in from routers of no site.
+func outside(s *spec.Site) []netip.Prefix { return append(reach(s), foreignPrefixes(s)...) }
+
+// fabric returns the prefixes to which the router may have routes in the fabric's table:
+// those that are compiled, and those that its speaker may learn.
+func fabric(r state.Router) []netip.Prefix {
+	var out []netip.Prefix
+	for _, route := range r.Routes {
+		out = append(out, route.Dst)
+	}
+	if r.Babel != nil {
+		for _, a := range r.Babel.Accept {
+			out = append(out, a.Dst)
+		}
+		for _, l := range r.Babel.Links {
+			out = append(out, l.Foreign...)
 		}
 	}
 	return out

@@ -6,7 +6,7 @@ import (
 	"tombolo/internal/spec"
 )
 
-// graph holds the links that can be made, with the cost of each.
+// graph holds links, with the cost of each.
 //
 // AllowedIPs also filter what comes in, so a static network only works when the way back
 // is the way there. So every link has, below its cost, a weight from a hash of its ends:
@@ -72,9 +72,37 @@ func degrees(n *spec.Network) []int {
 	return out
 }
 
+// each calls f for every link once, its lower end first.
+func (g *graph) each(f func(a, b int, weight uint64)) {
+	for a, edges := range g.edges {
+		for _, e := range edges {
+			if a < e.to {
+				f(a, e.to, e.weight)
+			}
+		}
+	}
+}
+
 // ways is what one site knows of the shortest paths: for each other site the neighbour by
 // which it is reached, -1 where there is no way.
 type ways []int
+
+// ways returns the neighbour by which site i's compiled routes lead to each other site. A
+// Babel router has such routes only through the doors that it stands at.
+func (c *compiler) ways(i int) ways {
+	if c.static[i] {
+		return c.roads.waysFrom(i)
+	}
+	out := make(ways, len(c.n.Sites))
+	doors := c.regions.out(c.regions.of[i])
+	for to, region := range c.regions.of {
+		out[to] = -1
+		if d, other := doors[region]; other && d.from == i {
+			out[to] = d.to
+		}
+	}
+	return out
+}
 
 // waysFrom finds the shortest ways from one site (Dijkstra, without a heap: in the dense
 // networks that are large, looking for the nearest costs no more than the links do).

@@ -37,7 +37,7 @@ var everything = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustPa
 // interfaces returns the WireGuard interfaces of a site: with static routing the one that
 // serves all its links, else one for each.
 func (c *compiler) interfaces(i int, w ways) []state.Interface {
-	if c.static(i) {
+	if c.static[i] {
 		return []state.Interface{c.staticInterface(i, w)}
 	}
 	var out []state.Interface
@@ -53,18 +53,17 @@ func (c *compiler) interfaces(i int, w ways) []state.Interface {
 	return out
 }
 
-// static reports whether the site has one interface for all its links.
-func (c *compiler) static(i int) bool {
-	return c.n.Sites[i].Routing == spec.Static || c.n.Sites[i].Kind == spec.Plain
-}
-
 func (c *compiler) linkInterface(i, peer int) state.Interface {
 	name := c.n.Sites[peer].Name
 	f := c.newInterface(i, spec.InterfaceName(name), name, c.linkMTU(i, peer), c.n.Port(i, peer))
 	if f.MTU >= minMTU6 {
 		f.Addresses = append(f.Addresses, linkLocal(c.n.Sites[i].Name))
 	}
-	f.WireGuard.Peers = []state.Peer{c.peer(i, peer, slices.Clone(everything))}
+	var allowed []netip.Prefix // none where the link carries no traffic
+	if c.regions.carries(i, peer) {
+		allowed = slices.Clone(everything)
+	}
+	f.WireGuard.Peers = []state.Peer{c.peer(i, peer, allowed)}
 	return f
 }
 
@@ -74,7 +73,7 @@ func (c *compiler) staticInterface(i int, w ways) state.Interface {
 	allowed := make([][]netip.Prefix, len(c.n.Sites)) // by neighbour
 	for to, via := range w {
 		if via >= 0 {
-			allowed[via] = append(allowed[via], reach(&c.n.Sites[to])...)
+			allowed[via] = append(allowed[via], outside(&c.n.Sites[to])...)
 		}
 	}
 	var peers []state.Peer
@@ -137,7 +136,7 @@ func (c *compiler) peer(i, peer int, allowed []netip.Prefix) state.Peer {
 		port := c.n.Port(peer, i)
 		for _, e := range s.Endpoints {
 			dial := port
-			if o.Ports[1] == 0 || c.static(peer) {
+			if o.Ports[1] == 0 || c.static[peer] {
 				dial += e.Base - s.BasePort // a port forward moves the whole range
 			}
 			p.Endpoints = append(p.Endpoints, joinHostPort(e.Host, dial))
@@ -146,15 +145,25 @@ func (c *compiler) peer(i, peer int, allowed []netip.Prefix) state.Peer {
 	switch {
 	case o.Keepalive > 0:
 		p.Keepalive = int(o.Keepalive / time.Second)
-	case o.Keepalive == 0 && !c.n.CanDial(peer, i):
+	case o.Keepalive == 0 && (!c.n.CanDial(peer, i) || c.watches(i, peer)):
 		p.Keepalive = int(holdOpen / time.Second)
 	}
 	return p
 }
 
+// watches reports whether a router announces what lies behind a peer while that one's
+// handshake is fresh. Then it must keep it fresh by itself: as long as nothing is
+// announced, nobody sends anything there.
+func (c *compiler) watches(i, peer int) bool {
+	return !c.static[i] && c.static[peer] && c.regions.carries(i, peer) && c.n.CanDial(i, peer)
+}
+
 // linkMTU returns the MTU of the tunnel between two sites: what the smaller of their
 // uplinks leaves. Only where every endpoint is an IPv4 address is the tunnel known to run
 // over IPv4.
+//
+// Between two Babel routers it is never too small for IPv6, by which they speak; where the
+// uplink is, the tunnel's own packets go in fragments.
 func (c *compiler) linkMTU(a, b int) int {
 	if m := c.n.Links.Options(a, b).MTU; m != 0 {
 		return m
@@ -170,7 +179,11 @@ func (c *compiler) linkMTU(a, b int) int {
 			}
 		}
 	}
-	return min(c.mtu[a], c.mtu[b]) - overhead
+	mtu := min(c.mtu[a], c.mtu[b]) - overhead
+	if !c.static[a] && !c.static[b] {
+		mtu = max(mtu, minMTU6)
+	}
+	return mtu
 }
 
 // uplinkMTU returns the smallest MTU of a site's uplinks; known is what the machine itself

@@ -77,7 +77,7 @@ func TestDeviceNobodyDescribedStillTakesRouterAdvertisements(t *testing.T) {
 
 // Without the setting the kernel refuses the interface's IPv6 addresses.
 func TestInterfaceHasIPv6WhereItIsOffByDefault(t *testing.T) {
-	n := parse(t, "network: n\noverlay: 10.9.0.0/24\nlinks: [{between: [a, b]}, {between: [a, c], mtu: 1200}]\nsites:\n  a: {endpoint: 192.0.2.1}\n  b:\n  c:\n")
+	n := parse(t, "network: n\noverlay: 10.9.0.0/24\nlinks: [{between: [a, b]}, {between: [a, c], mtu: 1200}]\nsites:\n  a: {endpoint: 192.0.2.1}\n  b:\n  c: {routing: static}\n")
 	r, err := compile.Router(n, "a", compile.Options{NoIPv6: true})
 	if err != nil {
 		t.Fatal(err)

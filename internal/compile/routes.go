@@ -7,7 +7,7 @@ import (
 	"tombolo/internal/state"
 )
 
-// routes returns the way to every other site's prefixes, in the fabric's table.
+// routes returns the compiled ways to other sites' prefixes, in the fabric's table.
 func (c *compiler) routes(i int, w ways) []state.Route {
 	var out []state.Route
 	six := c.neighbours6(i)
@@ -15,7 +15,7 @@ func (c *compiler) routes(i int, w ways) []state.Route {
 		if via < 0 {
 			continue
 		}
-		for _, p := range reach(&c.n.Sites[to]) {
+		for _, p := range outside(&c.n.Sites[to]) {
 			if p.Addr().Is6() && !six[via] {
 				continue
 			}
@@ -30,12 +30,12 @@ func (c *compiler) routes(i int, w ways) []state.Route {
 // neighbours6 returns the neighbours to which IPv6 packets can go.
 func (c *compiler) neighbours6(i int) map[int]bool {
 	six := map[int]bool{}
-	static := c.static(i) && c.staticMTU(i) >= minMTU6
+	static := c.static[i] && c.staticMTU(i) >= minMTU6
 	for _, e := range c.graph.edges[i] {
 		switch {
 		case c.n.Links.Options(i, e.to).NoTunnel:
 			six[e.to] = true
-		case c.static(i):
+		case c.static[i]:
 			six[e.to] = static
 		default:
 			six[e.to] = c.linkMTU(i, e.to) >= minMTU6
@@ -65,7 +65,7 @@ func (c *compiler) route(i, via int, p netip.Prefix) (state.Route, bool) {
 			return state.Route{}, false
 		}
 		r.Gateway = gw
-	case c.static(i):
+	case c.static[i]:
 		r.Device = spec.StaticInterface
 	default:
 		r.Device = spec.InterfaceName(c.n.Sites[via].Name)

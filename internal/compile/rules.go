@@ -20,8 +20,9 @@ const (
 	atFabric     = 20 // the fabric before main's own routes; a campus 10.0.0.0/8 in main must not hide it
 )
 
-// rules returns the policy rules of a site, for both families.
-func (c *compiler) rules(i int, routes []state.Route) []state.Rule {
+// rules returns the policy rules of a site, for both families. fabric is what its fabric's
+// table may hold.
+func (c *compiler) rules(i int, fabric []netip.Prefix) []state.Rule {
 	set := c.n.Settings
 	var out []state.Rule
 	add := func(at uint32, r state.Rule) {
@@ -35,7 +36,7 @@ func (c *compiler) rules(i int, routes []state.Route) []state.Rule {
 		add(atFabric, state.Rule{IPv6: six, Action: state.Lookup, Table: set.Table, Suppress: 1})
 	}
 	lans, uplinks := ownPrefixes(&c.n.Sites[i])
-	uplinks = append(uplinks, c.leased(routes, uplinks, lans)...)
+	uplinks = append(uplinks, c.leased(fabric, uplinks, lans)...)
 	for _, p := range append(uplinks, lans...) {
 		add(atOwn, state.Rule{IPv6: p.Addr().Is6(), To: p, Action: state.Lookup, Table: mainTable, Suppress: 1})
 	}
@@ -51,11 +52,11 @@ func (c *compiler) rules(i int, routes []state.Route) []state.Rule {
 // that device would lose this router when the route there comes. A subnet within which the
 // fabric has something longer is left to main, as any other route there: a provider's
 // 10.0.0.0/8 must not hide the overlay.
-func (c *compiler) leased(routes []state.Route, known ...[]netip.Prefix) []netip.Prefix {
+func (c *compiler) leased(fabric []netip.Prefix, known ...[]netip.Prefix) []netip.Prefix {
 	var out []netip.Prefix
-	connected := slices.DeleteFunc(slices.Clone(c.o.Connected), func(p netip.Prefix) bool { return !Covered(routes, p) })
+	connected := slices.DeleteFunc(slices.Clone(c.o.Connected), func(p netip.Prefix) bool { return !covers(fabric, p) })
 	for _, p := range append(connected, c.o.Leased...) {
-		hides := slices.ContainsFunc(routes, func(r state.Route) bool { return r.Dst.Bits() > p.Bits() && p.Overlaps(r.Dst) })
+		hides := slices.ContainsFunc(fabric, func(f netip.Prefix) bool { return f.Bits() > p.Bits() && p.Overlaps(f) })
 		if !hides && !p.IsSingleIP() && !slices.Contains(slices.Concat(append(known, out)...), p) {
 			out = append(out, p)
 		}
@@ -63,10 +64,12 @@ func (c *compiler) leased(routes []state.Route, known ...[]netip.Prefix) []netip
 	return out
 }
 
-// Covered reports whether a route of the fabric would take a subnet away from the router:
-// it leads to the same prefix, or to one around it.
-func Covered(routes []state.Route, p netip.Prefix) bool {
-	return slices.ContainsFunc(routes, func(r state.Route) bool { return r.Dst.Bits() > 0 && r.Dst.Bits() <= p.Bits() && r.Dst.Overlaps(p) })
+// Covered reports whether the fabric of a compiled router would take a subnet away from it:
+// a route there, compiled or learned, leads to the same prefix, or to one around it.
+func Covered(r state.Router, p netip.Prefix) bool { return covers(fabric(r), p) }
+
+func covers(fabric []netip.Prefix, p netip.Prefix) bool {
+	return slices.ContainsFunc(fabric, func(f netip.Prefix) bool { return f.Bits() > 0 && f.Bits() <= p.Bits() && f.Overlaps(p) })
 }
 
 // ownPrefixes returns the prefixes of a site's LANs, and of those of its uplinks that are
@@ -89,7 +92,7 @@ func ownPrefixes(s *spec.Site) (lans, uplinks []netip.Prefix) {
 //
 // rp_filter: strict breaks replies that leave by another way than the one they came by,
 // and loose breaks as soon as an exit is unreachable; all=1 would override the devices.
-// On LANs, where no source may be foreign, it stays strict.
+// On LANs, where no source may be foreign, it stays strict; not where other routers are.
 //
 // accept_ra: a forwarding kernel stops listening to router advertisements, and with that
 // loses an IPv6 default route that came by one, unless it is 2
@@ -97,7 +100,7 @@ func ownPrefixes(s *spec.Site) (lans, uplinks []netip.Prefix) {
 //
 // disable_ipv6: where IPv6 is off by default our interfaces still need it, as they have
 // IPv6 addresses. Below minMTU6 they have none, and the kernel no such setting.
-func (c *compiler) sysctls(s *spec.Site, interfaces []state.Interface) []state.Sysctl {
+func (c *compiler) sysctls(s *spec.Site, r *state.Router) []state.Sysctl {
 	out := []state.Sysctl{
 		{Name: "net/ipv4/ip_forward", Value: "1"},
 		{Name: "net/ipv6/conf/all/forwarding", Value: "1"},
@@ -106,7 +109,7 @@ func (c *compiler) sysctls(s *spec.Site, interfaces []state.Interface) []state.S
 	rpFilter := func(device, value string) {
 		out = append(out, state.Sysctl{Name: "net/ipv4/conf/" + device + "/rp_filter", Value: value})
 	}
-	for _, f := range interfaces {
+	for _, f := range r.Interfaces {
 		rpFilter(f.Name, "0")
 		if c.o.NoIPv6 && f.MTU >= minMTU6 {
 			out = append(out, state.Sysctl{Name: "net/ipv6/conf/" + f.Name + "/disable_ipv6", Value: "0"})
@@ -122,9 +125,17 @@ func (c *compiler) sysctls(s *spec.Site, interfaces []state.Interface) []state.S
 		acceptRA(u.Device)
 	}
 	for _, d := range c.o.Advertised {
-		ours := slices.ContainsFunc(interfaces, func(f state.Interface) bool { return f.Name == d })
+		ours := slices.ContainsFunc(r.Interfaces, func(f state.Interface) bool { return f.Name == d })
 		if !seen[d] && !ours {
 			acceptRA(d)
+		}
+	}
+	if r.Babel != nil {
+		for _, l := range r.Babel.Links {
+			if !l.Tunnel && !seen[l.Device] {
+				seen[l.Device] = true
+				rpFilter(l.Device, "0")
+			}
 		}
 	}
 	for _, l := range s.LANs {

@@ -15,7 +15,7 @@ import (
 func ruleset(r *state.Router) state.Ruleset {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", r.Owner.RulesetTable)
-	inputChain(&b, r.Interfaces)
+	inputChain(&b, r)
 	forwardChain(&b, r.Interfaces)
 	mssChain(&b, r.Interfaces)
 	postroutingChain(&b, r)
@@ -24,15 +24,25 @@ func ruleset(r *state.Router) state.Ruleset {
 	return state.Ruleset{Family: "inet", Table: r.Owner.RulesetTable, Text: text, Digest: state.RulesetDigest(text)}
 }
 
-func inputChain(b *strings.Builder, interfaces []state.Interface) {
+// inputChain accepts the tunnels' own packets, and what Babel routers say: always from a
+// link-local address to port 6696 (RFC 8966 §4).
+func inputChain(b *strings.Builder, r *state.Router) {
 	var ports []int
-	for _, f := range interfaces {
+	for _, f := range r.Interfaces {
 		ports = append(ports, int(f.WireGuard.ListenPort))
 	}
 	slices.Sort(ports)
 	b.WriteString("\tchain input {\n\t\ttype filter hook input priority filter - 5; policy accept;\n")
 	if len(ports) > 0 {
 		fmt.Fprintf(b, "\t\tudp dport %s accept comment \"tunnels\"\n", anonymous(ports, strconv.Itoa))
+	}
+	if r.Babel != nil {
+		var devices []string
+		for _, l := range r.Babel.Links {
+			devices = append(devices, l.Device)
+		}
+		slices.Sort(devices)
+		fmt.Fprintf(b, "\t\tiifname %s ip6 saddr fe80::/10 udp dport 6696 accept comment \"babel\"\n", anonymous(devices, strconv.Quote))
 	}
 	b.WriteString("\t}\n")
 }
@@ -66,6 +76,7 @@ func mssChain(b *strings.Builder, interfaces []state.Interface) {
 	}
 	slices.Sort(mtus)
 	for _, m := range mtus {
+		slices.Sort(byMTU[m])
 		names := anonymous(byMTU[m], strconv.Quote)
 		for _, family := range []struct {
 			name    string
@@ -95,7 +106,7 @@ func postroutingChain(b *strings.Builder, r *state.Router) {
 		if !u.Masquerade || len(sources) == 0 {
 			continue
 		}
-		if direct := directPrefixes(u.Device, r.Routes); len(direct) > 0 {
+		if direct := directPrefixes(u.Device, r); len(direct) > 0 {
 			fmt.Fprintf(b, "\t\toifname %q ip daddr %s return\n", u.Device, anonymous(direct, netip.Prefix.String))
 		}
 		fmt.Fprintf(b, "\t\toifname %q ip saddr %s masquerade\n", u.Device, anonymous(sources, netip.Prefix.String))
@@ -103,16 +114,21 @@ func postroutingChain(b *strings.Builder, r *state.Router) {
 	b.WriteString("\t}\n")
 }
 
-// directPrefixes returns the IPv4 prefixes that are routed over a device without a tunnel.
-func directPrefixes(device string, routes []state.Route) []netip.Prefix {
-	var out []netip.Prefix
-	for _, r := range routes {
-		if r.Device == device && r.Dst.Addr().Is4() {
-			out = append(out, r.Dst)
+// directPrefixes returns the IPv4 prefixes that may be routed over a device without a
+// tunnel: where a speaker speaks on it, all that it may learn.
+func directPrefixes(device string, r *state.Router) []netip.Prefix {
+	all := fabric(*r)
+	if r.Babel == nil || !slices.ContainsFunc(r.Babel.Links, func(l state.BabelLink) bool { return l.Device == device }) {
+		all = nil
+		for _, route := range r.Routes {
+			if route.Device == device {
+				all = append(all, route.Dst)
+			}
 		}
 	}
+	out := slices.DeleteFunc(all, func(p netip.Prefix) bool { return !p.Addr().Is4() })
 	slices.SortFunc(out, state.ComparePrefixes)
-	return out
+	return slices.Compact(out)
 }
 
 func interfaceNames(interfaces []state.Interface) []string {

@@ -1,7 +1,7 @@
-// Package key holds WireGuard's keys: public ones, which are plain values, and private
-// and preshared ones, which cannot be printed.
+// Package key holds keys: WireGuard's public ones, which are plain values, and its private
+// and preshared ones and Babel's MAC keys, which cannot be printed.
 //
-// A Private or a Preshared shows itself as a placeholder under every format verb, refuses
+// A Private, a Preshared or a MAC shows itself as a placeholder under every format verb, refuses
 // to be marshalled, and gives its bytes away only through Reveal, so that a search for
 // "Reveal" finds every place where a secret leaves this package.
 //
@@ -17,8 +17,8 @@ import (
 	"unique"
 )
 
-// Size is the length of every WireGuard key in bytes (Curve25519 point, scalar or
-// symmetric key alike).
+// Size is the length of every key in bytes (Curve25519 point, scalar or symmetric key
+// alike).
 const Size = 32
 
 // Public is a Curve25519 public key. The zero value means that the key is not known.
@@ -64,6 +64,10 @@ type Private struct{ secret }
 // Preshared is a symmetric key that two peers share. It cannot be printed.
 type Preshared struct{ secret }
 
+// MAC is a symmetric key with which the Babel routers on a segment sign their packets
+// (RFC 8967). It cannot be printed.
+type MAC struct{ secret }
+
 // NewPrivate makes a private key from 32 bytes of random, clamped as Curve25519 asks
 // (RFC 7748 §5). Pass crypto/rand.Reader.
 func NewPrivate(random io.Reader) (Private, error) {
@@ -85,6 +89,15 @@ func NewPreshared(random io.Reader) (Preshared, error) {
 	return PresharedFrom(b), nil
 }
 
+// NewMAC makes a MAC key from 32 bytes of random.
+func NewMAC(random io.Reader) (MAC, error) {
+	var b [Size]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return MAC{}, fmt.Errorf("make MAC key: %w", err)
+	}
+	return MACFrom(b), nil
+}
+
 // ParsePrivate reads the base64 form that `wg genkey` prints.
 func ParsePrivate(text string) (Private, error) {
 	b, err := decode(text)
@@ -97,11 +110,20 @@ func ParsePreshared(text string) (Preshared, error) {
 	return PresharedFrom(b), err
 }
 
+// ParseMAC reads the base64 form of 32 bytes.
+func ParseMAC(text string) (MAC, error) {
+	b, err := decodeNamed("MAC key", text)
+	return MACFrom(b), err
+}
+
 // PrivateFrom wraps the bytes of a key that a kernel or a device reported.
 func PrivateFrom(b [Size]byte) Private { return Private{newSecret(b)} }
 
 // PresharedFrom wraps the bytes of a key that a kernel or a device reported.
 func PresharedFrom(b [Size]byte) Preshared { return Preshared{newSecret(b)} }
+
+// MACFrom wraps the bytes of a MAC key.
+func MACFrom(b [Size]byte) MAC { return MAC{newSecret(b)} }
 
 // Public returns the public key that belongs to p; the zero key for a zero p.
 func (p Private) Public() Public {
@@ -169,11 +191,14 @@ var ErrSecret = errors.New("a private key is not for marshalling")
 
 const placeholder = "(secret)"
 
-// decode reads 32 bytes of strict base64. Its errors never hold the text.
-func decode(text string) (b [Size]byte, err error) {
+// decode reads a WireGuard key.
+func decode(text string) ([Size]byte, error) { return decodeNamed("WireGuard key", text) }
+
+// decodeNamed reads 32 bytes of strict base64. Its errors never hold the text.
+func decodeNamed(what, text string) (b [Size]byte, err error) {
 	raw, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil || len(raw) != Size {
-		return b, fmt.Errorf("a WireGuard key is 44 characters of base64, ending in =; this has %d characters", len(text))
+		return b, fmt.Errorf("a %s is 44 characters of base64, ending in =; this has %d characters", what, len(text))
 	}
 	return [Size]byte(raw), nil
 }

@@ -25,7 +25,7 @@ func traces() []string {
 }
 
 func TestSecretsArePrintedByNoVerb(t *testing.T) {
-	private, preshared := PrivateFrom(mark), PresharedFrom(mark)
+	private, preshared, mac := PrivateFrom(mark), PresharedFrom(mark), MACFrom(mark)
 	holder := struct {
 		Name string
 		Key  Private
@@ -33,7 +33,7 @@ func TestSecretsArePrintedByNoVerb(t *testing.T) {
 	}{"x", private, &preshared}
 	verbs := []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%c", "%b", "%o", "%O", "%U", "%t", "%e", "%g", "%T", "%p", "% x", "%#x", "%10s", "%w"}
 	for _, verb := range verbs {
-		for _, v := range []any{private, &private, preshared, &preshared, holder, &holder, []Private{private}, map[string]any{"k": private}} {
+		for _, v := range []any{private, &private, preshared, &preshared, mac, &mac, holder, &holder, []Private{private}, map[string]any{"k": private}} {
 			out := fmt.Sprintf(verb, v)
 			for _, trace := range traces() {
 				if strings.Contains(out, trace) {
@@ -48,7 +48,7 @@ func TestSecretsArePrintedByNoVerb(t *testing.T) {
 }
 
 func TestSecretsAreNotMarshalled(t *testing.T) {
-	for _, v := range []any{PrivateFrom(mark), PresharedFrom(mark), struct{ K Private }{PrivateFrom(mark)}, map[Private]int{PrivateFrom(mark): 1}} {
+	for _, v := range []any{PrivateFrom(mark), PresharedFrom(mark), MACFrom(mark), struct{ K Private }{PrivateFrom(mark)}, map[Private]int{PrivateFrom(mark): 1}} {
 		// json does not wrap the error of a map's key.
 		if b, err := json.Marshal(v); err == nil || !strings.Contains(err.Error(), ErrSecret.Error()) {
 			t.Errorf("%T is marshalled: %s, %v", v, b, err)
@@ -150,6 +150,9 @@ func TestParseErrorsDoNotRepeatTheKey(t *testing.T) {
 			if err == nil || err.Error() != want {
 				t.Errorf("error %v, want %s", err, want)
 			}
+		}
+		if _, err := ParseMAC(wrong); err == nil || err.Error() != strings.Replace(want, "WireGuard", "MAC", 1) {
+			t.Errorf("error %v of a MAC key", err)
 		}
 	}
 }

@@ -10,8 +10,9 @@ import (
 	"strings"
 )
 
-// Ref names a secret in a Store: a site's private key ("op1"), or a link's preshared key
-// ("op1+op2", the names in alphabetical order). The zero Ref is no key.
+// Ref names a secret in a Store: a site's private key ("op1"), a link's preshared key
+// ("op1+op2", the names in alphabetical order), or a MAC key by the name that the network
+// file gives it. The zero Ref is no key.
 type Ref string
 
 // LinkRef returns the Ref of the preshared key of the link between a and b.
@@ -23,7 +24,7 @@ func LinkRef(a, b string) Ref {
 }
 
 // Store is a folder of key files, each one line of base64 as wg writes them:
-// NAME.key holds a private key, NAME.psk a preshared one. Every file must be mode 0600
+// NAME.key holds a private key, NAME.psk a preshared one, NAME.mac a MAC key. Every file must be mode 0600
 // or tighter; one that others may read is refused.
 type Store struct{ Dir string }
 
@@ -54,6 +55,19 @@ func (s Store) Preshared(ref Ref) (Preshared, error) {
 		return Preshared{}, fmt.Errorf("preshared key %s: %w", s.path(string(ref)+".psk"), err)
 	}
 	return p, nil
+}
+
+// MAC reads the MAC key ref. The error Is ErrMissing where there is no file.
+func (s Store) MAC(ref Ref) (MAC, error) {
+	text, err := s.read(string(ref) + ".mac")
+	if err != nil {
+		return MAC{}, err
+	}
+	m, err := ParseMAC(text)
+	if err != nil {
+		return MAC{}, fmt.Errorf("MAC key %s: %w", s.path(string(ref)+".mac"), err)
+	}
+	return m, nil
 }
 
 // Make returns the private key ref, making it first where there is none.
@@ -94,6 +108,26 @@ func (s Store) MakePreshared(ref Ref, random io.Reader) (p Preshared, made bool,
 		return Preshared{}, false, err
 	}
 	return p, true, nil
+}
+
+// MakeMAC returns the MAC key ref, making it first where there is none.
+func (s Store) MakeMAC(ref Ref, random io.Reader) (m MAC, made bool, err error) {
+	m, err = s.MAC(ref)
+	if !errors.Is(err, ErrMissing) {
+		return m, false, err
+	}
+	if m, err = NewMAC(random); err != nil {
+		return MAC{}, false, err
+	}
+	err = s.write(string(ref)+".mac", m.RevealText())
+	if errors.Is(err, fs.ErrExist) {
+		m, err = s.MAC(ref)
+		return m, false, err
+	}
+	if err != nil {
+		return MAC{}, false, err
+	}
+	return m, true, nil
 }
 
 // PrivateRefs maps the public half of every private key in the store to its Ref, and

@@ -27,6 +27,13 @@ func TestMakeReturnsTheSameKeyTwice(t *testing.T) {
 	if q, err := s.Preshared("op1+op2"); err != nil || p != q {
 		t.Errorf("the preshared key is another: error %v", err)
 	}
+	m, made, err := s.MakeMAC("core", rand.Reader)
+	if err != nil || !made {
+		t.Fatalf("made %t, error %v", made, err)
+	}
+	if n, made, err := s.MakeMAC("core", rand.Reader); err != nil || made || m != n {
+		t.Errorf("the MAC key is another: made %t, error %v", made, err)
+	}
 	if refs := s.PrivateRefs(); len(refs) != 1 || refs[a.Public()] != "op1" {
 		t.Errorf("the private keys are %v", refs)
 	}
@@ -84,6 +91,11 @@ func TestStoreErrors(t *testing.T) {
 	if err := os.WriteFile(s.path("bad.psk"), []byte(text+text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(s.path("bad.mac"), []byte("core"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, missingMAC := s.MAC("no")
+	_, badMAC := s.MAC("bad")
 	_, missing := s.Private("no")
 	_, missingPSK := s.Preshared("no")
 	_, bad := s.Private("bad")
@@ -97,6 +109,8 @@ func TestStoreErrors(t *testing.T) {
 		{missingPSK, "read key: stat " + s.path("no.psk") + ": no such file or directory"},
 		{bad, "private key " + s.path("bad.key") + ": a WireGuard key is 44 characters of base64, ending in =; this has 43 characters"},
 		{badPSK, "preshared key " + s.path("bad.psk") + ": a WireGuard key is 44 characters of base64, ending in =; this has 88 characters"},
+		{missingMAC, "read key: stat " + s.path("no.mac") + ": no such file or directory"},
+		{badMAC, "MAC key " + s.path("bad.mac") + ": a MAC key is 44 characters of base64, ending in =; this has 4 characters"},
 		{badMake, bad.Error()},
 	} {
 		if c.err == nil || c.err.Error() != c.want {

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"fmt"
+	"net/netip"
 	"strings"
 
 	"tombolo/internal/state"
@@ -18,7 +20,8 @@ var headings = map[string]string{
 
 // Script returns the commands that make what r owns from nothing, in the order of a plan,
 // with a comment before each kind of thing. It can be run by a POSIX shell where the
-// placeholders in it (see Op.Commands) have been filled in.
+// placeholders in it (see Op.Commands) have been filled in. What its speaker does no command
+// makes; comments at the end say it.
 func Script(r state.Router) string {
 	var b strings.Builder
 	var last string
@@ -35,7 +38,57 @@ func Script(r state.Router) string {
 			b.WriteString(c + "\n")
 		}
 	}
+	if r.Babel != nil {
+		if last != "" {
+			b.WriteByte('\n')
+		}
+		speaker(&b, r.Babel)
+	}
 	return b.String()
+}
+
+// speaker says in comments what a router tells others and takes from them.
+func speaker(b *strings.Builder, s *state.Babel) {
+	fmt.Fprintf(b, "# babel: tombolo agent learns the other routes, into table %d with proto %d\n", s.Table, s.Protocol)
+	for _, l := range s.Links {
+		b.WriteString("# speaks on " + l.Device)
+		if l.Peer != "" {
+			b.WriteString(" with " + l.Peer)
+		}
+		fmt.Fprintf(b, ", cost %d ms", l.Cost)
+		if l.Key != "" {
+			b.WriteString(", signed with key " + l.Key)
+		}
+		if len(l.Foreign) > 0 {
+			b.WriteString(", and takes there from anybody" + prefixList(l.Foreign))
+		}
+		b.WriteByte('\n')
+	}
+	for _, a := range s.Announce {
+		fmt.Fprintf(b, "# announces %s%s\n", a.Dst, condition(a))
+	}
+	fmt.Fprintf(b, "# takes %d prefixes, each only from the sites that may announce it\n", len(s.Accept))
+}
+
+func prefixList(prefixes []netip.Prefix) string {
+	var b strings.Builder
+	for _, p := range prefixes {
+		b.WriteString(" " + p.String())
+	}
+	return b.String()
+}
+
+// condition says while what something is announced; nothing for always.
+func condition(a state.Announcement) string {
+	switch a.While {
+	case state.Carrier:
+		return fmt.Sprintf(" while %s has carrier", a.Device)
+	case state.Probe:
+		return fmt.Sprintf(" while %s on %s answers", a.Probe, a.Device)
+	case state.Handshake:
+		return fmt.Sprintf(" while %s on %s is there", a.Peer, a.Device)
+	}
+	return ""
 }
 
 // fromNothing returns the plan for a machine that has nothing of ours, and of whose

@@ -68,6 +68,8 @@ const (
 	codePortClash       = "port-clash"
 	codeSettings        = "bad-setting"
 	codeNeighbourNumber = "number-in-use"
+	codeProbe           = "bad-probe"
+	codeBabel           = "bad-babel"
 
 	// Links.
 	codeSelfLink    = "self-link"
@@ -89,5 +91,4 @@ const (
 
 	// What is right.
 	codeUnbuilt = "unbuilt"
-	codeNoBabel = "no-babel-yet"
 )

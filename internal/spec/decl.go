@@ -42,6 +42,7 @@ type siteDecl struct {
 	lan      at[[]named[[]at[lanDecl]]]
 	uplink   at[[]named[uplinkDecl]]
 	routing  at[Routing]
+	babel    at[[]named[babelDecl]]
 
 	doubt bool // something in it could not be read
 }
@@ -54,6 +55,12 @@ type hostPort struct {
 
 type lanDecl struct {
 	prefix, as at[netip.Prefix]
+	probe      at[netip.Addr]
+}
+
+type babelDecl struct {
+	accept at[[]at[netip.Prefix]]
+	key    at[string]
 }
 
 type uplinkDecl struct {

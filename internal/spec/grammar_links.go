@@ -160,7 +160,7 @@ var betweenRecord = record[betweenDecl]{
 			doc: "Whether the two also share a symmetric key, which lies in a file on both routers. Default: `false`."},
 			into(psk, func(l *betweenDecl) *at[bool] { return &l.psk })},
 		{entry{key: "cost", concept: "routing", also: []string{"metric", "weight"}, example: "3",
-			doc: "What routing pays for the link; the way with the lowest sum wins. Default: 1."},
+			doc: "What routing pays for the link; the way with the lowest sum wins. Default: 1. Between two Babel routers it is in milliseconds, at most 1000, and stands beside the delay that they measure: `cost: 20` makes the link as good as one that is 20 ms longer, and the default prefers the way with fewer routers on it. Elsewhere it is all that counts."},
 			into(number("a cost", 1, 65534), func(l *betweenDecl) *at[int] { return &l.cost })},
 		{entry{key: "port", concept: "link", also: []string{"ports", "listen-port", "listenport"}, example: "{op1: 53000}",
 			doc: "The UDP port of the link, instead of base and number: one for both ends, or by site."},

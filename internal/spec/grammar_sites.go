@@ -78,8 +78,40 @@ var siteRecord = record[siteDecl]{
 		{entry{key: "routing", concept: "routing", example: "static",
 			doc: "How this router learns its routes, if not as the network: `babel` or `static`. A plain site is always `static`."},
 			into(routing, func(s *siteDecl) *at[Routing] { return &s.routing })},
+		{entry{key: "babel", concept: "routing", also: []string{"babeld", "bird", "rip", "ospf"}, example: "{br-core: {accept: 10.9.0.0/16, key: core}}",
+			doc: "Devices on which the router speaks Babel with routers that are no sites, babeld or BIRD for example, and what they may announce there. Any device of the router's own will do, whether or not it is a LAN or an uplink."},
+			into(mapOf("device", "a mapping from devices to what may come in there", babelRecord.shape()), func(s *siteDecl) *at[[]named[babelDecl]] { return &s.babel })},
 	},
 }
+
+var babelRecord = record[babelDecl]{
+	noun:    "Babel device",
+	title:   "Babel devices",
+	context: "sites:\n  op1:\n    babel:\n      br-core:\n        …",
+	doc:     "The routers on the device learn all of this network's prefixes. What they announce is taken only as far as `accept:` goes, and is then reached from everywhere in this network.",
+	fields: []field[babelDecl]{
+		{entry{key: "accept", concept: "routing", also: []string{"prefixes", "allow", "import", "from"}, example: "[10.9.0.0/16, \"fd00:9::/32\"]",
+			doc: "The prefixes that may come in there, these or any part of them. They are apart from the overlay and from every site's LANs. With `static` or `plain` sites in the network, no two sites accept the same."},
+			into(oneOrMore(prefix(anyFamily), "a prefix or a list of them"), func(b *babelDecl) *at[[]at[netip.Prefix]] { return &b.accept })},
+		{entry{key: "key", concept: "routing", with: []string{"accept"}, also: []string{"mac", "password", "secret", "psk"}, example: "core", hint: "the name of a key, whose file `tombolo key mac core` makes",
+			doc: "The name of the key with which the routers on the device sign their packets (RFC 8967, HMAC-SHA256). It lies in `NAME.mac` beside the router's private key; `tombolo key mac NAME` makes one. Left out, whoever is on the device is believed. It also serves a link with `transport: none` on the device."},
+			into(macName, func(b *babelDecl) *at[string] { return &b.key })},
+	},
+}
+
+// macName is the name of a key; a key in its place gets its own words.
+var macName = func() shape[string] {
+	s := text("the name of a key")
+	read := s.read
+	s.read = func(d *decoder, n *yaml.Node) (string, bool) {
+		if n.Kind == yaml.ScalarNode && len(n.Value) >= 40 {
+			d.err(posOf(n), codeSecret, "write its name, and put the key itself into a file of that name (`tombolo key mac NAME` makes one)", "a MAC key has no place in the network file")
+			return "", false
+		}
+		return read(d, n)
+	}
+	return s
+}()
 
 // lan reads what lies behind one device: a prefix, a mapped one, or a list of either.
 var lan = func() shape[[]at[lanDecl]] {
@@ -87,6 +119,7 @@ var lan = func() shape[[]at[lanDecl]] {
 	one := shape[lanDecl]{described{what: "a prefix", schema: schema{"anyOf": []any{p.schema, m.schema}}, sub: m.sub, forms: []form{
 		{what: "a prefix", example: "192.168.35.0/24"},
 		{what: "a mapped prefix", example: "{prefix: 192.168.1.0/24, as: 10.61.1.0/24}"},
+		{what: "a probed prefix", example: "{prefix: 192.168.35.0/24, probe: 192.168.35.10}"},
 		{what: "a list of these", example: "[192.168.35.0/24, \"fd00:35::/64\"]"},
 	}}, func(d *decoder, n *yaml.Node) (lanDecl, bool) {
 		if n.Kind == yaml.MappingNode {
@@ -102,7 +135,7 @@ var lanRecord = record[lanDecl]{
 	noun:    "LAN",
 	title:   "LANs",
 	context: "sites:\n  op1:\n    lan:\n      br-lan:\n        …",
-	doc:     "A prefix that another site uses too can be mapped: the rest of the network sees it under another one of the same length, host for host.",
+	doc:     "A prefix that another site uses too can be mapped: the rest of the network sees it under another one of the same length, host for host. A Babel router announces a prefix while its device has carrier; with `probe:`, while a host behind it answers too.",
 	fields: []field[lanDecl]{
 		{entry{key: "prefix", concept: "lan", required: true, also: []string{"subnet", "network", "address"}, example: "192.168.1.0/24",
 			doc: "The prefix on the device."},
@@ -110,6 +143,9 @@ var lanRecord = record[lanDecl]{
 		{entry{key: "as", concept: "nat", also: []string{"map", "mapped", "netmap"}, example: "10.61.1.0/24",
 			doc: "The prefix under which everybody else sees it: in routes, exits and published ports only this one exists. *Not built in this version: a warning.*"},
 			into(prefix(anyFamily), func(l *lanDecl) *at[netip.Prefix] { return &l.as })},
+		{entry{key: "probe", concept: "lan", also: []string{"check", "ping", "while"}, example: "192.168.1.10",
+			doc: "A host in the prefix that answers pings while the LAN works: a router can be up and cut off from its LAN. Only a router with `babel` routing looks."},
+			into(address(anyFamily), func(l *lanDecl) *at[netip.Addr] { return &l.probe })},
 	},
 }
 

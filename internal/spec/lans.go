@@ -21,6 +21,9 @@ func (b *builder) readLANs(s *Site, decl *siteDecl) {
 				mapped.As = m.v.as.v
 				b.mappings[mapped.Pos] = m.v.as.Pos
 			}
+			if m.v.probe.ok && b.checkProbe(s, m.v.prefix.v, m.v.probe) {
+				mapped.Probe = m.v.probe.v
+			}
 			lan.Prefixes = append(lan.Prefixes, mapped)
 		}
 		if len(lan.Prefixes) > 0 {
@@ -39,6 +42,25 @@ func (b *builder) checkLAN(p at[netip.Prefix]) bool {
 		b.err(p.Pos, codeSpecialPrefix, "a device that leads to the Internet is an `uplink:`", "prefix %v is everything, not a LAN's", p.v)
 	case p.v.IsSingleIP():
 		b.warn(p.Pos, codeSpecialPrefix, "write the prefix of the whole LAN", "prefix %v is one address, with no room for a host beside the router", p.v)
+		return true
+	default:
+		return true
+	}
+	return false
+}
+
+// checkProbe reports a probe that no host behind the device can be.
+func (b *builder) checkProbe(s *Site, p netip.Prefix, probe at[netip.Addr]) bool {
+	first, last := ends(p)
+	switch {
+	case !p.Contains(probe.v):
+		b.err(probe.Pos, codeProbe, fmt.Sprintf("it is a host of %v", p), "probe %v is outside the prefix %v", probe.v, p)
+	case probe.v == first && !p.IsSingleIP():
+		b.err(probe.Pos, codeProbe, fmt.Sprintf("it is a host of %v", p), "probe %v is the address of the prefix itself", probe.v)
+	case probe.v == last && p.Addr().Is4() && p.Bits() < 31:
+		b.err(probe.Pos, codeProbe, fmt.Sprintf("it is a host of %v", p), "probe %v is the last address of %v, which all hosts answer to", probe.v, p)
+	case s.Routing != Babel:
+		b.warn(probe.Pos, codeProbe, "delete it, or give the site `routing: babel`", "site %q has static routing, so it announces nothing and asks no probe", s.Name)
 		return true
 	default:
 		return true

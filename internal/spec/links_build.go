@@ -177,6 +177,7 @@ func (b *builder) between(l linkDecl) {
 	b.asked = append(b.asked, askedLink{x, y, l.Pos})
 	opts := LinkOptions{Pos: l.Pos, MTU: o.mtu.or(0), Keepalive: o.keepalive.or(0), Preshared: o.psk.or(false), Cost: o.cost.or(0)}
 	b.checkMTU(x, y, o.mtu)
+	b.checkCost(x, y, o.cost)
 	b.linkPorts(&opts, x, y, o.port)
 	b.noTunnel(&opts, x, y, &l)
 	b.n.Links.SetOptions(x, y, opts)
@@ -187,7 +188,12 @@ func (b *builder) checkMTU(x, y int, mtu at[int]) {
 	if !mtu.ok {
 		return
 	}
-	if mtu.v < leastMTU6 {
+	switch {
+	case mtu.v >= leastMTU6:
+	case b.speak(x, y):
+		b.err(mtu.Pos, codeSmallMTU, fmt.Sprintf("say `mtu: %d`, or give one of the two `routing: static`", leastMTU6), "a link with an MTU below %d carries no IPv6 (RFC 8200 §5), by which the Babel routers %q and %q speak", leastMTU6, b.n.Sites[x].Name, b.n.Sites[y].Name)
+		return
+	default:
 		b.warn(mtu.Pos, codeSmallMTU, "", "a link with an MTU below %d carries no IPv6 (RFC 8200 §5)", leastMTU6)
 	}
 	for _, i := range []int{x, y} {
@@ -198,6 +204,23 @@ func (b *builder) checkMTU(x, y int, mtu at[int]) {
 				return
 			}
 		}
+	}
+}
+
+// speak reports whether two sites are routers that tell each other their routes.
+func (b *builder) speak(x, y int) bool {
+	return b.n.Sites[x].Routing == Babel && b.n.Sites[y].Routing == Babel
+}
+
+// mostCost is the highest cost of a link of two Babel routers, in milliseconds. A metric
+// has 16 bits for tenths of them and ends at 6.5 s, after which there is no way: six of
+// the dearest links in a row are still one.
+const mostCost = 1000
+
+// checkCost reports a cost that would make a link of x and y useless.
+func (b *builder) checkCost(x, y int, cost at[int]) {
+	if cost.ok && cost.v > mostCost && b.speak(x, y) {
+		b.err(cost.Pos, codeRange, "a link with a cost of 100 is as good as one that is 100 ms longer", "the cost of a link of two Babel routers is in milliseconds and goes to %d; this is %d", mostCost, cost.v)
 	}
 }
 

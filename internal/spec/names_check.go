@@ -176,7 +176,7 @@ func (b *builder) deviceNames(owner map[string]int) {
 				ours = false
 			}
 			if ours || device == StaticInterface {
-				b.err(p, codeInterfaceName, "`lan:` and `uplink:` describe what the router has already; tunnels come from `links:`", "device %q is an interface that tombolo makes on %q", device, s.Name)
+				b.err(p, codeInterfaceName, "`lan:`, `uplink:` and `babel:` name what the router has already; tunnels come from `links:`", "device %q is an interface that tombolo makes on %q", device, s.Name)
 			}
 		}
 		for _, l := range s.LANs {
@@ -184,6 +184,9 @@ func (b *builder) deviceNames(owner map[string]int) {
 		}
 		for _, u := range s.Uplinks {
 			check(u.Pos, u.Device)
+		}
+		for _, x := range s.Babel {
+			check(x.Pos, x.Device)
 		}
 	}
 }

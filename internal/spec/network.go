@@ -79,6 +79,8 @@ type Site struct {
 
 	LANs    []LAN    // in the order of the file
 	Uplinks []Uplink // in the order of the file
+
+	Babel []BabelSegment // in the order of the file; none unless Routing is Babel
 }
 
 // Dialable reports whether others can open a tunnel to the site's UDP port.
@@ -130,6 +132,7 @@ type Mapped struct {
 	Pos    Pos
 	Prefix netip.Prefix
 	As     netip.Prefix // zero: not mapped; else of the same length as Prefix
+	Probe  netip.Addr   // in Prefix; the LAN is announced while it answers; zero: always
 }
 
 // Outside is the prefix as other sites see it.
@@ -138,6 +141,14 @@ func (m Mapped) Outside() netip.Prefix {
 		return m.As
 	}
 	return m.Prefix
+}
+
+// BabelSegment is a device on which a router speaks Babel with whoever is there.
+type BabelSegment struct {
+	Pos    Pos
+	Device string
+	Accept []netip.Prefix // that routers of no site may announce there; each once
+	Key    string         // name of the MAC key; empty: none
 }
 
 // Uplink describes a device that leads to the Internet.
@@ -211,7 +222,7 @@ type Settings struct {
 	Priority uint32 // first of 100 rule priorities; 500
 	Mark     uint32 // fwmark of the tunnels' outer packets: 0x7f000000
 	Mask     uint32 // the bits of the fwmark that are ours: 0xff000000
-	Protocol uint8  // of our routes and rules: 84
+	Protocol uint8  // of our routes and rules: 84; learned routes have the next one
 	NFTable  string // name of our nftables table: tombolo
 	Port     int    // base UDP port where a site does not say: 51820
 }
@@ -227,7 +238,7 @@ type LinkOptions struct {
 	MTU       int           // bytes; 0: computed from the uplinks
 	Keepalive time.Duration // 0: not said; negative: off
 	Preshared bool          // with a preshared key
-	Cost      int           // of routing over it; 0: not said, which counts as 1
+	Cost      int           // of routing over it, between Babel routers milliseconds; 0: not said, which counts as 1
 	Ports     [2]int        // UDP port at each end, in the order of the pair; 0: not said
 	NoTunnel  bool          // transport: none; the two are on one LAN
 	On        [2]string     // with NoTunnel: the device at each end, in the order of the pair

@@ -88,6 +88,7 @@ func (b *builder) build() {
 	b.ports()
 	b.lans()
 	b.uplinks()
+	b.babel()
 	b.findHosts()
 	b.endpoints()
 	b.clients()
@@ -173,6 +174,7 @@ func (b *builder) sites() {
 		b.checkInbound(s, &decl.v)
 		b.readLANs(s, &decl.v)
 		b.readUplinks(s, &decl.v)
+		b.readBabel(s, &decl.v)
 	}
 }
 

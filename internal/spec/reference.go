@@ -139,6 +139,14 @@ var referenceRules = fmt.Sprintf(`
 - **Who dials.** A site with an `+"`endpoint:`"+` and an open port is dialled; one without dials. Two
   sites of which neither can be dialled have no link; others carry their traffic, and if there are
   none, the file is wrong.
+- **Routes.** A Babel router announces its address, and each of its LANs while the device has
+  carrier. Where a Babel router has a link to a static or plain site, it announces that site and what
+  lies behind it, while the site's handshake is fresh; it sends a keepalive for that. AllowedIPs make
+  a static site reachable by one way only: of several links between the static sites that are joined
+  to each other and the Babel routers that are, only the cheapest carries traffic (`+"`cost:`"+`; the first
+  by the names of its ends where that is equal). The others are set up, with no AllowedIPs.
+- **Who is believed.** A router takes a prefix only from the site that has it in the file, or from the
+  router at whose door it lies; what is not in the file it takes from nobody, but for `+"`accept:`"+`.
 - **What is not in the file.** Private keys, preshared keys, and everything that the router's own
   system does already: addresses of LANs and uplinks, DHCP, DNS.
 

@@ -2,10 +2,8 @@ package spec
 
 import "fmt"
 
-// remarks says what is right and still worth knowing: what this version does not build,
-// and how it builds what it is about to do better.
+// remarks says what is right and that this version does not build.
 func (b *builder) remarks() {
-	b.noBabel()
 	if b.f.clients.given {
 		b.unbuilt(b.f.clients.Pos, "clients", "no device can enter; the sites are joined all the same")
 	}
@@ -43,25 +41,5 @@ func (b *builder) unbuiltOfSite(decl *siteDecl) {
 		if u.v.check.given {
 			b.unbuilt(u.v.check.Pos, "checks of uplinks", "until it does, the uplink counts as working")
 		}
-	}
-}
-
-// noBabel says how links are routed until there is a speaker.
-func (b *builder) noBabel() {
-	place := b.f.network.Pos
-	if b.f.routing.given {
-		place = b.f.routing.Pos
-	}
-	for i := range b.n.Sites {
-		if b.n.Sites[i].Routing != Babel {
-			continue
-		}
-		if !b.f.routing.given || b.n.Routing != Babel {
-			if r := b.f.sites.v[i].v.routing; r.given {
-				place = r.Pos
-			}
-		}
-		b.note(place, codeNoBabel, "nothing to do; a link that dies is not routed around yet", "this version has no Babel speaker yet: links get static routes along the shortest paths")
-		return
 	}
 }

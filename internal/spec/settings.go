@@ -83,8 +83,10 @@ func (b *builder) checkProtocol(s Settings) {
 	if s.Protocol <= 4 {
 		b.err(p.Pos, codeSettings, "84, the default, is nobody's", "protocol number %d is the kernel's and the administrator's: tombolo would take their routes for its own", s.Protocol)
 	}
-	if who := protocolsOfOthers[s.Protocol]; who != "" {
-		b.warn(p.Pos, codeNeighbourNumber, "84, the default, is nobody's", "protocol number %d is that of %s: each would take the other's routes for its own", s.Protocol, who)
+	for _, used := range []uint8{s.Protocol, s.Protocol + 1} { // the second is that of learned routes
+		if who := protocolsOfOthers[used]; who != "" {
+			b.warn(p.Pos, codeNeighbourNumber, "84, the default, is nobody's, nor is 85", "protocol number %d is that of %s: each would take the other's routes for its own", used, who)
+		}
 	}
 }
 

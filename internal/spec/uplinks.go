@@ -31,10 +31,21 @@ func (b *builder) readUplinks(s *Site, decl *siteDecl) {
 		}
 		b.readAddresses(&u, d)
 		if d.v.mtu.ok && u.MTU < leastMTU6+tunnelOverhead {
-			b.warn(d.v.mtu.Pos, codeSmallMTU, "", "links over an uplink with an MTU below %d carry no IPv6: a tunnel takes %d bytes, and IPv6 needs %d", leastMTU6+tunnelOverhead, tunnelOverhead, leastMTU6)
+			b.smallUplink(s, d.v.mtu.Pos)
 		}
 		s.Uplinks = append(s.Uplinks, u)
 	}
+}
+
+// smallUplink warns of an uplink through which no packet of a link fits that could carry
+// IPv6.
+func (b *builder) smallUplink(s *Site, mtu Pos) {
+	const least = leastMTU6 + tunnelOverhead
+	if s.Routing == Babel {
+		b.warn(mtu, codeSmallMTU, "with `routing: static` they are smaller, and carry no IPv6", "links over an uplink with an MTU below %d go in fragments: a tunnel takes %d bytes, and Babel speaks IPv6, which needs %d", least, tunnelOverhead, leastMTU6)
+		return
+	}
+	b.warn(mtu, codeSmallMTU, "", "links over an uplink with an MTU below %d carry no IPv6: a tunnel takes %d bytes, and IPv6 needs %d", least, tunnelOverhead, leastMTU6)
 }
 
 // readAddresses takes over the addresses and gateways of an uplink.

@@ -4,6 +4,10 @@ import "net/netip"
 
 // Babel is what a router's speaker is to do. It is no part of a plan: the routes that the
 // speaker learns are kept apart from those that are compiled, by their protocol number.
+//
+// A route that comes in by a link is taken if the link takes its origin (Only), and if the
+// origin may announce the prefix (Accept); or if it lies in one of the link's Foreign
+// prefixes, whatever its origin.
 type Babel struct {
 	// Site is the upper half of the router-id, big endian. The lower half is fresh at each
 	// start of the speaker, so that what an earlier one said does not bind it.
@@ -16,28 +20,36 @@ type Babel struct {
 	PrefSrc4 netip.Addr `json:"prefSrc4,omitzero"`
 	PrefSrc6 netip.Addr `json:"prefSrc6,omitzero"`
 
-	Links    []BabelLink    `json:"links,omitempty"`    // by device
+	Links    []BabelLink    `json:"links,omitempty"`    // by device, one for each
 	Announce []Announcement `json:"announce,omitempty"` // by prefix
-	Accept   []Accept       `json:"accept,omitempty"`   // by prefix
+	Accept   []Accept       `json:"accept,omitempty"`   // by prefix; never one that is announced
 }
 
 // BabelLink is a device on which the speaker speaks.
 type BabelLink struct {
 	Device string `json:"device"`
-	Peer   string `json:"peer,omitempty"` // the site at the other end; empty on a segment
+
+	// Peer is the site at the other end; empty on a segment with several of them, or with
+	// routers of no site only.
+	Peer string `json:"peer,omitempty"`
 
 	// Tunnel says that the device is one of Interfaces, with one neighbour. Else it is a
 	// segment that is there without us, whose link-local address is the kernel's.
 	Tunnel bool `json:"tunnel,omitempty"`
 
 	NoIPv6 bool `json:"noIPv6,omitempty"` // it carries no IPv6 destinations
-	Cost   int  `json:"cost"`             // added to the metric; milliseconds
+	Cost   int  `json:"cost"`             // added to the metric; milliseconds, from 1 to 1000
 
 	// Key names the MAC key of a segment; empty: packets are not authenticated.
 	Key string `json:"key,omitempty"`
 
-	Foreign []netip.Prefix `json:"foreign,omitempty"` // prefixes that routers of no site may announce
-	Only    []uint32       `json:"only,omitempty"`    // the only sites whose routes are taken; none: all
+	// Foreign are the prefixes that routers of no site may announce here, and any longer
+	// one inside them. Their router-ids are not looked at, also not by Only.
+	Foreign []netip.Prefix `json:"foreign,omitempty"`
+
+	// Only are the only sites whose routes are taken; none: all. The router's own one
+	// stands for nobody, since what it announces is in no Accept of its own.
+	Only []uint32 `json:"only,omitempty"`
 }
 
 // While says how long something is announced.
@@ -64,7 +76,15 @@ type Announcement struct {
 
 // Accept says which sites may announce a prefix: the upper halves of their router-ids.
 type Accept struct {
-	Dst     netip.Prefix `json:"dst"`
-	Src     netip.Prefix `json:"src,omitzero"`
-	Origins []uint32     `json:"origins"`
+	Dst netip.Prefix `json:"dst"`
+	Src netip.Prefix `json:"src,omitzero"`
+
+	// Origins is empty where any router may announce it: a prefix that came in from
+	// routers of no site keeps their router-ids on its whole way (RFC 8966 §3.7), and those
+	// are nobody's whom we know.
+	Origins []uint32 `json:"origins,omitempty"`
+
+	// Within says that any longer prefix inside Dst may be announced too. Such a prefix
+	// has no Origins: how a network that is not ours is cut up is not in our file.
+	Within bool `json:"within,omitempty"`
 }

@@ -58,7 +58,7 @@ func full() Router {
 				Dst: prefix("fd00:36::/64"), Src: prefix("fd00::/16"), While: Probe, Device: "br-lan",
 				Probe: netip.MustParseAddr("192.168.36.10"), Peer: "op4",
 			}},
-			Accept: []Accept{{Dst: prefix("fd00:35::/64"), Src: prefix("fd00::/16"), Origins: []uint32{7}}},
+			Accept: []Accept{{Dst: prefix("fd00:35::/64"), Src: prefix("fd00::/16"), Origins: []uint32{7}, Within: true}},
 		},
 	}
 }
