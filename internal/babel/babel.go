@@ -80,8 +80,8 @@ type Link struct {
 	Cost uint16   // added to the metric of what comes in by it, in units of 0.1 ms; at least 1
 	Keys mac.Keys // none: packets are neither signed nor looked at for a signature
 
-	// Foreign are the only prefixes, with all longer ones in them, that are taken on a link
-	// whose neighbours are no sites of the network. Nil: the link is no such one.
+	// Foreign are prefixes that routers which are no sites of the network may announce on
+	// this link, with all longer ones in them, whatever Only and Accept say.
 	Foreign []netip.Prefix
 
 	// Only, if not nil, are the sites (upper halves of router-ids) whose routes are taken

@@ -185,5 +185,5 @@ func (n *neighbour) takeRouteRequest(t wire.RouteRequest) {
 		n.link.queue.add(e, true, urgent)
 		return
 	}
-	s.say(n.link, n.address, wire.Update{Prefix: t.Prefix, Source: t.Source, Metric: wire.Infinity, Interval: wire.IntervalOf(s.timing.Update)})
+	s.say(n.link, n.address, wire.Update{Prefix: t.Prefix, Source: t.Source, NextHop: n.link.nextHop(t.Prefix), Metric: wire.Infinity, Interval: wire.IntervalOf(s.timing.Update)})
 }

@@ -300,8 +300,9 @@ func (s *Speaker) reroute(n *neighbour) {
 // allowed reports whether the policy lets an origin announce a route on a link.
 func (s *Speaker) allowed(l *link, k Key, id wire.RouterID) bool {
 	site := uint32(id[0])<<24 | uint32(id[1])<<16 | uint32(id[2])<<8 | uint32(id[3])
-	if l.Foreign != nil {
-		return within(l.Foreign, k.Dst) && len(s.entries) < maxWithin
+	bounded := s.entries[k] != nil || len(s.entries) < maxWithin
+	if bounded && within(l.Foreign, k.Dst) {
+		return true
 	}
 	if l.Only != nil && !slices.Contains(l.Only, site) {
 		return false
@@ -309,7 +310,7 @@ func (s *Speaker) allowed(l *link, k Key, id wire.RouterID) bool {
 	if s.config.Accept.Exact == nil || slices.Contains(s.config.Accept.Exact[k], site) {
 		return true
 	}
-	return within(s.config.Accept.Within, k.Dst) && (s.entries[k] != nil || len(s.entries) < maxWithin)
+	return bounded && within(s.config.Accept.Within, k.Dst)
 }
 
 func within(outer []netip.Prefix, p netip.Prefix) bool {

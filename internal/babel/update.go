@@ -2,6 +2,7 @@ package babel
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -98,11 +99,8 @@ func (e *entry) told(l *link) *sent {
 // update is what a link is to be told of an entry now.
 func (l *link) update(e *entry) wire.Update {
 	u := wire.Update{
-		Prefix: e.Dst, Source: e.Src, Interval: wire.IntervalOf(l.period()),
+		Prefix: e.Dst, Source: e.Src, NextHop: l.nextHop(e.Dst), Interval: wire.IntervalOf(l.period()),
 		RouterID: e.told(l).id, Seqno: e.told(l).seqno, Metric: wire.Infinity,
-	}
-	if e.Dst.Addr().Is4() {
-		u.NextHop = l.NextHop4
 	}
 	r := e.selected
 	switch {
@@ -114,6 +112,14 @@ func (l *link) update(e *entry) wire.Update {
 		u.RouterID, u.Seqno, u.Metric = r.id, r.seqno, r.metric()
 	}
 	return u
+}
+
+// nextHop is the next hop that goes with a prefix; the zero value is the packet's source.
+func (l *link) nextHop(p netip.Prefix) netip.Addr {
+	if p.Addr().Is4() {
+		return l.NextHop4
+	}
+	return netip.Addr{}
 }
 
 // period is the time between two announcements of everything.
