@@ -89,7 +89,7 @@ func (l *link) stop(why string) {
 	l.s.timers.stop(l.hello)
 	l.s.timers.stop(l.full)
 	l.queue.clear()
-	l.s.clearSent(l)
+	l.s.clearSent(l, false)
 }
 
 // active reports whether the link is probed often. Only tunnels are: on a segment the
@@ -259,6 +259,7 @@ func (l *link) neighbour(a netip.Addr) *neighbour {
 // forget takes a neighbour away.
 func (l *link) forget(n *neighbour, why string) {
 	n.die(why, false)
+	l.s.lose(n) // also what came from one that was never alive
 	l.s.timers.stop(n.overdue)
 	l.s.timers.stop(n.patience)
 	l.neighbours = slices.DeleteFunc(l.neighbours, func(m *neighbour) bool { return m == n })

@@ -25,6 +25,9 @@ const (
 	// used without a round trip.
 	blindAfter = 3 * time.Second
 
+	// ownAgain is how long a neighbour that began anew may take to announce its own routes.
+	ownAgain = 5 * time.Second
+
 	// The rxcost of a neighbour that loses nothing (RFC 8966 Appendix A): on a segment
 	// that of babeld and BIRD for a wire.
 	fullTunnel, fullSegment = 256, 96
@@ -68,6 +71,8 @@ type neighbour struct {
 
 	seqno  uint16 // of our unicast hellos to it
 	dumped Time   // when it was last sent everything because it asked
+	wants  bool   // the next updates to it ask it for everything
+	denied bool   // it announced what it may not
 
 	// What its IHUs say.
 	txcost   uint16
@@ -140,6 +145,9 @@ func (n *neighbour) takeHello(h wire.Hello, at Time) {
 	if h.Unicast {
 		kind = &n.unicast
 	}
+	if n.alive && kind.anew(h.Seqno) {
+		n.beganAnew()
+	}
 	known := kind.known
 	missing, ok := kind.take(h.Seqno)
 	if !ok {
@@ -175,6 +183,31 @@ func (n *neighbour) revive() {
 	n.link.activeUntil = max(n.link.activeUntil, n.link.s.now+learning)
 	n.link.turn = math.MaxInt32 - 1
 	n.link.s.timers.sooner(n.link.hello, n.link.s.now+n.link.s.upTo(2*time.Millisecond))
+}
+
+// beganAnew is for a neighbour that lost its memory so fast that it was never missed. It has
+// to be told everything. What it told goes, but for what is its own: it has forgotten its
+// feasibility distances, so that its ways may lead through us. Its own it will say again.
+func (n *neighbour) beganAnew() {
+	s := n.link.s
+	n.multicast, n.unicast, n.dumped = seqnos{}, seqnos{}, 0
+	for _, e := range s.order {
+		r := e.route(n)
+		switch {
+		case r == nil:
+		case r.ref == 0:
+			r.expires = min(r.expires, s.now+ownAgain)
+		default:
+			s.retracted(e, n)
+		}
+	}
+	if n.link.Tunnel {
+		s.clearSent(n.link, true)
+	}
+	if n.cost < wire.Infinity {
+		s.event(Event{Kind: NeighbourUp, Link: n.link.Name, Neighbour: n.address, Reason: "it began anew"})
+		n.link.queue.introduce(n)
+	}
 }
 
 func (n *neighbour) takeIHU(t wire.IHU, hello wire.Hello, at Time) {
@@ -395,10 +428,11 @@ func (n *neighbour) die(why string, tell bool) {
 }
 
 // leave takes all that came from a neighbour away. What it was told counts as never said:
-// it takes all that came from us away too.
+// it takes all that came from us away too. Where it does not, since it never learned of
+// this, introduce retracts what it should not believe any more.
 func (n *neighbour) leave() {
 	if n.link.Tunnel {
-		n.link.s.clearSent(n.link)
+		n.link.s.clearSent(n.link, true)
 	}
 	n.link.s.lose(n)
 }

@@ -175,10 +175,7 @@ func (n *neighbour) takeSeqnoRequest(t wire.SeqnoRequest) {
 func (n *neighbour) takeRouteRequest(t wire.RouteRequest) {
 	s := n.link.s
 	if !t.Prefix.IsValid() {
-		if n.dumped == 0 || s.now-n.dumped >= dumpPause {
-			n.dumped = s.now
-			n.link.queue.dump(n)
-		}
+		n.takeRequestForAll()
 		return
 	}
 	if e := s.entries[Key{t.Prefix, t.Source}]; e != nil {
@@ -186,4 +183,24 @@ func (n *neighbour) takeRouteRequest(t wire.RouteRequest) {
 		return
 	}
 	s.say(n.link, n.address, wire.Update{Prefix: t.Prefix, Source: t.Source, NextHop: n.link.nextHop(t.Prefix), Metric: wire.Infinity, Interval: wire.IntervalOf(s.timing.Update)})
+}
+
+// takeRequestForAll answers one; where they come fast, several at once.
+func (n *neighbour) takeRequestForAll() {
+	s := n.link.s
+	wait := time.Duration(0)
+	if n.dumped != 0 {
+		wait = max(n.dumped+dumpPause-s.now, 0)
+	}
+	switch {
+	case n.link.Tunnel:
+		n.link.queue.repeat(max(wait, urgent))
+	case wait > 0: // what all are told from time to time must do
+		return
+	default:
+		n.link.queue.dump(n)
+	}
+	if wait == 0 {
+		n.dumped = s.now
+	}
 }

@@ -2,6 +2,7 @@ package babel
 
 import (
 	"cmp"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
@@ -84,6 +85,10 @@ type sent struct {
 	known  bool   // it was told something
 	acked  bool   // and has said so
 	opaque uint16 // of the packet that told it
+
+	// doubt says that it was told something before, when it was dropped, and may never have
+	// learned of that.
+	doubt bool
 }
 
 // older reports whether a sequence number is less than another, modulo 2^16 (§3.2.1).
@@ -216,8 +221,9 @@ func (n *neighbour) takeUpdate(u wire.Update) {
 	if n.link.NoIPv6 && k.Dst.Addr().Is6() {
 		return
 	}
-	if u.Metric < wire.Infinity && u.RouterID == s.config.RouterID {
-		u.Metric = wire.Infinity // it goes by us: for us it has no way
+	if u.Metric < wire.Infinity && siteOf(u.RouterID) == siteOf(s.config.RouterID) {
+		// It goes by us, or by what we were before we began anew: for us it has no way.
+		u.Metric = wire.Infinity
 	}
 	if u.Metric < wire.Infinity && !s.allowed(n.link, k, u.RouterID) {
 		s.refuse(n, k, u.RouterID)
@@ -299,7 +305,7 @@ func (s *Speaker) reroute(n *neighbour) {
 
 // allowed reports whether the policy lets an origin announce a route on a link.
 func (s *Speaker) allowed(l *link, k Key, id wire.RouterID) bool {
-	site := uint32(id[0])<<24 | uint32(id[1])<<16 | uint32(id[2])<<8 | uint32(id[3])
+	site := siteOf(id)
 	bounded := s.entries[k] != nil || len(s.entries) < maxWithin
 	if bounded && within(l.Foreign, k.Dst) {
 		return true
@@ -313,6 +319,9 @@ func (s *Speaker) allowed(l *link, k Key, id wire.RouterID) bool {
 	return bounded && within(s.config.Accept.Within, k.Dst)
 }
 
+// siteOf is the upper half of a router-id.
+func siteOf(id wire.RouterID) uint32 { return binary.BigEndian.Uint32(id[:]) }
+
 func within(outer []netip.Prefix, p netip.Prefix) bool {
 	return slices.ContainsFunc(outer, func(o netip.Prefix) bool { return o.Bits() <= p.Bits() && o.Contains(p.Addr()) })
 }
@@ -325,6 +334,7 @@ type refusal struct {
 
 func (s *Speaker) refuse(n *neighbour, k Key, id wire.RouterID) {
 	s.refused++
+	n.denied = true
 	f := refusal{n.address, k}
 	if s.told[f] || len(s.told) >= maxTold {
 		return
@@ -351,6 +361,7 @@ func (s *Speaker) sweep(now Time) {
 			inUse := e.selected != nil && e.selected.id == d.id
 			return !inUse && now-d.used > sourceLife
 		})
+		s.askForBetter(e) // the last request may have been for nothing
 		if e.holding && now >= e.hold {
 			e.holding = false
 			s.touch(e)

@@ -90,16 +90,21 @@ type seqnos struct {
 // began anew.
 const maxGap = 32
 
+// anew reports whether a hello can only be of a neighbour that began anew.
+func (q *seqnos) anew(seqno uint16) bool {
+	gap := seqno - q.next
+	return q.known && gap > maxGap && -gap > maxGap
+}
+
 // take takes a hello's number in and says how many are missing before it; false for one
 // that is old or came twice.
 func (q *seqnos) take(seqno uint16) (missing int, ok bool) {
 	gap := seqno - q.next // modulo 2^16
-	known := q.known
 	switch {
-	case known && gap >= 0x8000 && -gap <= maxGap:
-		return 0, false
-	case !known || gap > maxGap:
+	case !q.known || q.anew(seqno):
 		gap = 0
+	case gap >= 0x8000:
+		return 0, false
 	}
 	q.known, q.next = true, seqno+1
 	return int(gap), true

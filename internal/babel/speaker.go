@@ -230,6 +230,7 @@ func (s *Speaker) configure(c Config) {
 			continue
 		}
 		l.Link = w
+		l.enc = nil // the size may be another
 		for _, n := range l.neighbours {
 			n.reckon()
 		}
@@ -246,9 +247,18 @@ func (s *Speaker) configure(c Config) {
 	s.enforce()
 }
 
-// enforce drops what the policy no longer allows.
+// enforce drops what the policy no longer allows, and asks again for what it may allow now:
+// neighbours say nothing twice, until they say everything again.
 func (s *Speaker) enforce() {
 	clear(s.told)
+	for _, l := range s.links {
+		for _, n := range l.neighbours {
+			if n.denied {
+				n.denied = false
+				l.queue.ask(n)
+			}
+		}
+	}
 	for _, e := range s.order {
 		for _, r := range slices.Clone(e.routes) {
 			if !s.allowed(r.neighbour.link, e.Key, r.id) {

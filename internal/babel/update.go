@@ -14,7 +14,7 @@ const (
 	urgent = 5 * time.Millisecond   // a way that is lost, found or another
 	lazily = 300 * time.Millisecond // a metric
 
-	maxTries = 6 // of a packet that nobody acknowledges
+	maxTries = 6 // of a packet that nobody acknowledges, each after twice the time; then the time stays
 
 	// What nobody acknowledges, because it goes to many, is said so often.
 	repeats     = 3
@@ -38,6 +38,7 @@ type delivery struct {
 	opaque    uint16
 	neighbour *neighbour // nil: it went to all
 	entries   []*entry
+	asks      bool // it has a request for all routes
 	tries     int
 	timer     *timer
 }
@@ -138,15 +139,14 @@ func (q *queue) run() {
 		return !q.dirty[e] && !q.differs(e) || q.l.NoIPv6 && e.Dst.Addr().Is6()
 	})
 	clear(q.dirty)
-	if len(entries) == 0 {
-		return
-	}
 	if !q.l.Tunnel {
-		q.send(nil, entries, 1)
+		if len(entries) > 0 {
+			q.send(nil, entries, 1)
+		}
 		return
 	}
 	for _, n := range q.l.neighbours {
-		if n.cost < wire.Infinity {
+		if n.cost < wire.Infinity && (len(entries) > 0 || n.wants) {
 			q.send(n, entries, 1)
 		}
 	}
@@ -194,6 +194,10 @@ func (q *queue) deliver(n *neighbour, try int, enc *wire.Encoder) *delivery {
 	if n != nil {
 		wait = (n.roundTrip() + n.late) << (try - 1)
 		enc.Add(wire.AckRequest{Opaque: opaque, Interval: wire.IntervalOf(10 * time.Millisecond)})
+		if n.wants {
+			enc.Add(wire.RouteRequest{})
+			n.wants, d.asks = false, true
+		}
 	}
 	if old := q.sent[opaque]; old != nil {
 		s.timers.stop(old.timer)
@@ -222,14 +226,18 @@ func (q *queue) again(opaque uint16) {
 		}
 		return
 	}
-	unsaid := slices.DeleteFunc(d.entries, func(e *entry) bool { return q.dirty[e] || e.told(q.l).acked })
-	switch {
-	case len(unsaid) == 0 || d.neighbour.cost == wire.Infinity:
-	case d.tries < maxTries:
-		q.send(d.neighbour, unsaid, d.tries+1)
-	default:
-		d.neighbour.suspectNow()
+	if d.neighbour.cost == wire.Infinity {
+		return
 	}
+	unsaid := slices.DeleteFunc(d.entries, func(e *entry) bool { return q.dirty[e] || e.told(q.l).acked })
+	d.neighbour.wants = d.neighbour.wants || d.asks
+	if len(unsaid) == 0 && !d.neighbour.wants {
+		return
+	}
+	if d.tries == maxTries {
+		d.neighbour.suspectNow() // and where it is well, go on: nobody else says it
+	}
+	q.send(d.neighbour, unsaid, min(d.tries+1, maxTries))
 }
 
 // acknowledged takes a neighbour's acknowledgment in.
@@ -249,26 +257,51 @@ func (q *queue) acknowledged(n *neighbour, opaque uint16) {
 	}
 }
 
-// introduce tells a neighbour, who is usable from now on, everything.
+// introduce tells a neighbour, who is usable from now on, everything, and asks it for all
+// that it has. It may have told us already, but not know that we dropped it since.
 func (q *queue) introduce(n *neighbour) {
-	if q.l.Tunnel {
-		for _, e := range q.l.s.order {
-			*e.told(q.l) = sent{id: e.told(q.l).id}
-			q.add(e, false, urgent)
-		}
+	n.wants = true
+	if !q.l.Tunnel {
+		q.dump(n)
 		return
 	}
-	q.l.s.say(q.l, n.address, wire.RouteRequest{})
-	q.dump(n)
+	for _, e := range q.l.s.order {
+		q.add(e, e.told(q.l).doubt, urgent)
+	}
+	q.l.s.timers.sooner(q.flush, q.l.s.now+urgent)
 }
 
-// dump sends one neighbour all routes there are.
+// ask asks a neighbour for all its routes, once more.
+func (q *queue) ask(n *neighbour) {
+	if n.cost < wire.Infinity {
+		n.wants = true
+		q.send(n, nil, 1)
+	}
+}
+
+// dump sends one neighbour of a segment all routes there are.
 func (q *queue) dump(n *neighbour) {
 	entries := slices.DeleteFunc(slices.Clone(q.l.s.order), func(e *entry) bool {
 		return q.l.update(e).Metric == wire.Infinity || q.l.NoIPv6 && e.Dst.Addr().Is6()
 	})
-	if len(entries) > 0 {
+	for _, e := range entries {
+		// It counts as told, of which the others know nothing.
+		if len(q.l.neighbours) > 1 && q.differs(e) {
+			q.add(e, true, urgent)
+		}
+	}
+	if len(entries) > 0 || n.wants {
 		q.send(n, entries, 1)
+	}
+}
+
+// repeat tells the neighbour of a tunnel, who asked for it, everything that it has
+// acknowledged. What it has not is on its way.
+func (q *queue) repeat(in time.Duration) {
+	for _, e := range q.l.s.order {
+		if t := e.told(q.l); t.acked && t.metric < wire.Infinity {
+			q.add(e, true, in)
+		}
 	}
 }
 
@@ -282,15 +315,17 @@ func (l *link) announceAll() {
 	}
 }
 
-// clearSent forgets what a link was told.
-func (s *Speaker) clearSent(l *link) {
+// clearSent forgets what a link was told. With doubt, somebody there may believe it still.
+func (s *Speaker) clearSent(l *link, doubt bool) {
 	for _, e := range s.order {
 		if l.slot < len(e.sent) {
-			e.sent[l.slot] = sent{}
+			t := &e.sent[l.slot]
+			believed := t.doubt || t.known && (t.metric < wire.Infinity || !t.acked)
+			*t = sent{doubt: doubt && believed}
 			s.endHold(e)
 		}
 	}
 }
 
 // forgetSlot does the same for a link that is gone for good.
-func (s *Speaker) forgetSlot(l *link) { s.clearSent(l) }
+func (s *Speaker) forgetSlot(l *link) { s.clearSent(l, false) }
