@@ -29,8 +29,10 @@ A host in a LAN is called SITE.host; "tombolo lab list" shows all names.`,
 	var name string
 	c.PersistentFlags().StringVar(&name, "name", "", "which lab (default: the network's name for up, else the only lab)")
 	c.AddCommand(a.labUpCommand(&name), a.labDownCommand(&name), a.labListCommand(&name), a.labExecCommand(&name),
-		a.labPingCommand(&name), a.labPathCommand(&name, "cut", "Cut the paths between two places, or all of one, silently", (*lab.Lab).Cut),
-		a.labPathCommand(&name, "heal", "Take back what cut did", (*lab.Lab).Heal), a.labServeCommand())
+		a.labPingCommand(&name),
+		a.labCutCommand(&name, "cut", "Cut the paths between two places, or all of one, silently", (*lab.Lab).Cut, (*lab.Lab).CutOneWay),
+		a.labCutCommand(&name, "heal", "Take back what cut did", (*lab.Lab).Heal, (*lab.Lab).HealOneWay),
+		a.labPathCommand(&name), a.labServeCommand())
 	return c
 }
 
@@ -288,27 +290,6 @@ func (a *app) pingTimes(ctx context.Context, l *lab.Lab, from string, to netip.A
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-func (a *app) labPathCommand(name *string, use, short string, do func(*lab.Lab, context.Context, string, string) error) *cobra.Command {
-	return &cobra.Command{
-		Use:   use + " PLACE [PLACE]",
-		Short: short,
-		Long: short + `. A place is a site, a site's uplink (SITE/DEVICE) or an Internet host.
-With one place it is all its paths.`,
-		Args: cobra.RangeArgs(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
-			l, err := openLab(*name)
-			if err != nil {
-				return err
-			}
-			if err := do(l, c.Context(), args[0], strings.Join(args[1:], "")); err != nil {
-				return err
-			}
-			return a.done(map[string]any{use: args})
-		},
-		ValidArgsFunction: completeNode(name, 2),
-	}
-}
 
 // labServeCommand is the lab's own process, which lab.Up starts; nobody types it.
 func (a *app) labServeCommand() *cobra.Command {

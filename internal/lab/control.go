@@ -20,8 +20,10 @@ import (
 type command struct {
 	Do      string       `json:"do"`
 	Node    string       `json:"node,omitempty"`   // enter
-	From    string       `json:"from,omitempty"`   // cut, heal
-	To      string       `json:"to,omitempty"`     // cut, heal; empty: everything
+	From    string       `json:"from,omitempty"`   // cut, heal, change, paths
+	To      string       `json:"to,omitempty"`     // cut, heal, change, paths; empty: everything
+	OneWay  bool         `json:"oneWay,omitempty"` // cut, heal, change, paths
+	Words   []string     `json:"words,omitempty"`  // change
 	Path    *Path        `json:"path,omitempty"`   // path
 	Site    string       `json:"site,omitempty"`   // relet
 	Device  string       `json:"device,omitempty"` // relet; empty: the first
@@ -33,7 +35,9 @@ const (
 	doEnter    = "enter" // answers with the node's namespaces as files
 	doCut      = "cut"
 	doHeal     = "heal"
-	doPath     = "path"
+	doPath     = "path"   // says a path anew
+	doChange   = "change" // changes what words name
+	doPaths    = "paths"  // answers with what holds now
 	doRelet    = "relet"
 	doCounters = "counters"
 )
@@ -44,6 +48,7 @@ type answer struct {
 	Error    string             `json:"error,omitempty"`
 	Address  netip.Prefix       `json:"address,omitzero"`
 	Counters *internet.Counters `json:"counters,omitempty"`
+	Paths    []Path             `json:"paths,omitempty"`
 
 	node *namespaces
 }
@@ -137,10 +142,18 @@ func (d *daemon) do(ctx context.Context, c command) (a answer, err error) {
 		}
 		return answer{node: node}, nil
 	case doCut, doHeal:
-		if err := d.paths.cut(c.From, c.To, c.Do == doCut); err != nil {
+		if err := d.paths.cut(c.From, c.To, !c.OneWay, c.Do == doCut); err != nil {
 			return a, err
 		}
 		return a, d.impair(ctx)
+	case doChange:
+		if err := d.paths.change(c.From, c.To, !c.OneWay, c.Words); err != nil {
+			return a, err
+		}
+		return a, d.impair(ctx)
+	case doPaths:
+		a.Paths, err = d.paths.list(c.From, c.To, !c.OneWay)
+		return a, err
 	case doPath:
 		if c.Path == nil {
 			return a, errors.New("which path?")

@@ -138,17 +138,55 @@ func (l *Lab) Cut(ctx context.Context, a, b string) error {
 	return err
 }
 
-// Heal takes back what Cut did to the paths between two places. An empty b is all paths
-// of a.
+// CutOneWay cuts the paths from one place to another and not those back: what from sends
+// vanishes, and what it is sent arrives. An empty to is everything.
+func (l *Lab) CutOneWay(ctx context.Context, from, to string) error {
+	_, err := l.ask(ctx, command{Do: doCut, From: from, To: to, OneWay: true})
+	return err
+}
+
+// Heal takes back what Cut and CutOneWay did to the paths between two places. An empty b
+// is all paths of a.
 func (l *Lab) Heal(ctx context.Context, a, b string) error {
 	_, err := l.ask(ctx, command{Do: doHeal, From: a, To: b})
 	return err
 }
 
-// SetPath changes what a path does from now on. What was cut by Cut stays cut.
+// HealOneWay takes back what Cut and CutOneWay did to the paths from one place to another,
+// and not to those back.
+func (l *Lab) HealOneWay(ctx context.Context, from, to string) error {
+	_, err := l.ask(ctx, command{Do: doHeal, From: from, To: to, OneWay: true})
+	return err
+}
+
+// SetPath says anew what a path does from now on, packets under way excepted. What was cut
+// by Cut stays cut. A path that was plain goes through the emulator from then on, and one
+// that becomes so no longer.
 func (l *Lab) SetPath(ctx context.Context, p Path) error {
 	_, err := l.ask(ctx, command{Do: doPath, Path: &p})
 	return err
+}
+
+// ChangePath changes of the paths between two places what the words name, as SetPath does;
+// the rest stays as it was. A word is KEY=VALUE as in a lab file: rtt, jitter, loss, rate,
+// reorder. An empty b is all paths of a.
+func (l *Lab) ChangePath(ctx context.Context, a, b string, words ...string) error {
+	_, err := l.ask(ctx, command{Do: doChange, From: a, To: b, Words: words})
+	return err
+}
+
+// ChangePathOneWay is ChangePath from one place to another, and not back. In the place of
+// rtt there is delay.
+func (l *Lab) ChangePathOneWay(ctx context.Context, from, to string, words ...string) error {
+	_, err := l.ask(ctx, command{Do: doChange, From: from, To: to, OneWay: true, Words: words})
+	return err
+}
+
+// Paths returns what the paths between two places do now, each way for itself, between
+// uplinks (SITE/DEVICE) and Internet hosts. An empty b is all paths of a.
+func (l *Lab) Paths(ctx context.Context, a, b string) ([]Path, error) {
+	answer, err := l.ask(ctx, command{Do: doPaths, From: a, To: b})
+	return answer.Paths, err
 }
 
 // Relet leases another IPv4 address to a DHCP uplink, as providers do overnight, and

@@ -203,20 +203,29 @@ func (p *paths) unknown(name string) error {
 	return fmt.Errorf("there is no site or Internet host %q; there are %s", name, strings.Join(slices.Compact(names), ", "))
 }
 
-// cut cuts or heals the paths between two names both ways, or with an empty second name
-// all those of the first. On one wire there is no path: such pairs are passed over, or
-// refused where there is no other.
-func (p *paths) cut(from, to string, cut bool) error {
-	pairs, err := p.pairs(from, to, true)
+// between returns the paths from one name to another, and back if both is set, or with an
+// empty second name all those of the first. On one wire there is no path: such pairs are
+// passed over, or refused where there is no other.
+func (p *paths) between(from, to string, both bool) ([]pair, error) {
+	pairs, err := p.pairs(from, to, both)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	paths := slices.DeleteFunc(pairs, func(at pair) bool {
+	pairs = slices.DeleteFunc(pairs, func(at pair) bool {
 		a, b := &p.places[at.from], &p.places[at.to]
 		return a.segment >= 0 && a.segment == b.segment
 	})
-	if len(paths) == 0 {
-		return fmt.Errorf("%s and %s are on one wire, which cannot be cut", from, to)
+	if len(pairs) == 0 {
+		return nil, fmt.Errorf("%s and %s are on one wire, which cannot be cut or changed", from, to)
+	}
+	return pairs, nil
+}
+
+// cut cuts or heals the paths from one name to another, and back if both is set.
+func (p *paths) cut(from, to string, both, cut bool) error {
+	paths, err := p.between(from, to, both)
+	if err != nil {
+		return err
 	}
 	for _, at := range paths {
 		if cut {

@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,7 +69,7 @@ func TestCutAndHeal(t *testing.T) {
 	p := officePaths(t, File{Paths: []Path{delayed("office", "branch", 7, true)}})
 	do := func(from, to string, cut bool) {
 		t.Helper()
-		if err := p.cut(from, to, cut); err != nil {
+		if err := p.cut(from, to, true, cut); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,7 +99,7 @@ func TestCutAndHeal(t *testing.T) {
 		{"branch", "mars", `there is no site or Internet host "mars"; there are branch, inet, office`},
 		{"branch", "branch/eth0", "a path has two ends"},
 	} {
-		if err := p.cut(c.from, c.to, true); err == nil || err.Error() != c.want {
+		if err := p.cut(c.from, c.to, true, true); err == nil || err.Error() != c.want {
 			t.Errorf("cut %s %s: %v, want %s", c.from, c.to, err, c.want)
 		}
 	}
@@ -117,11 +118,11 @@ func TestOneWireCannotBeCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "a and b are on one wire, which cannot be cut"
-	if err := p.cut("a", "b", true); err == nil || err.Error() != want {
+	want := "a and b are on one wire, which cannot be cut or changed"
+	if err := p.cut("a", "b", true, true); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	if err := p.cut("a", "", true); err != nil {
+	if err := p.cut("a", "", true, true); err != nil {
 		t.Error(err)
 	}
 	if p.delay("a", "inet") != -1 || p.delay("a", "b") != 0 {
@@ -164,7 +165,7 @@ func TestEngineIsToldOnlyWhatChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cut("branch", "inet", true); err != nil {
+	if err := p.cut("branch", "inet", true, true); err != nil {
 		t.Fatal(err)
 	}
 	if given, err = p.apply(e, given); err != nil {
@@ -173,7 +174,7 @@ func TestEngineIsToldOnlyWhatChanged(t *testing.T) {
 	if !e.Path("branch/eth0", "inet").Cut || e.Path("office/eth1", "branch/eth0").Delay != 7 {
 		t.Error("the engine does not have what was set")
 	}
-	if err := p.cut("branch", "", false); err != nil {
+	if err := p.cut("branch", "", true, false); err != nil {
 		t.Fatal(err)
 	}
 	if given, err = p.apply(e, given); err != nil {
@@ -201,5 +202,84 @@ func TestUnimpairedPathsAreNotDiverted(t *testing.T) {
 	}
 	if got, want := p.divert().from, []string{"inet.eth0", "s0.eth0", "s1.eth0", "s2.eth0"}; !slices.Equal(got, want) {
 		t.Errorf("with a default delay: %v, want %v", got, want)
+	}
+}
+
+func TestOneWayCuts(t *testing.T) {
+	p := officePaths(t, File{Paths: []Path{delayed("office", "branch", 7, true)}})
+	for _, step := range []struct {
+		from, to  string
+		both, cut bool
+		want      string // office to branch, and back
+	}{
+		{"office", "branch", false, true, "-1ns 7ns"},
+		{"branch", "office", false, false, "-1ns 7ns"},
+		{"office", "branch", false, false, "7ns 7ns"},
+		{"branch", "", false, true, "7ns -1ns"},
+		{"office", "branch", true, false, "7ns 7ns"},
+		{"office", "branch", true, true, "-1ns -1ns"},
+		{"office", "branch", false, false, "7ns -1ns"},
+	} {
+		if err := p.cut(step.from, step.to, step.both, step.cut); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(p.delay("office/eth1", "branch"), p.delay("branch", "office/eth1")); got != step.want {
+			t.Errorf("after %+v: %s", step, got)
+		}
+	}
+}
+
+func TestPathsChangeByWords(t *testing.T) {
+	p := officePaths(t, File{
+		Default: Default{Impairment: internet.Impairment{Jitter: 1}},
+		Paths:   []Path{delayed("office", "branch", 7, true)},
+	})
+	if err := p.cut("office", "branch", false, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		from, to string
+		both     bool
+		words    string
+		want     string // office/eth1 to branch, and back
+	}{
+		{"office/eth1", "branch", true, "loss=1% rtt=60ms", "cut=true delay=30ms loss=1%, delay=30ms loss=1%"},
+		{"branch", "office", false, "delay=5ms", "cut=true delay=30ms loss=1%, delay=5ms loss=1%"},
+		{"branch", "office/eth1", false, "loss=0 rate=2mbit reorder=true", "cut=true delay=30ms loss=1%, delay=5ms reorder=true rate=2000000bit"},
+		{"branch", "", true, "rtt=0s reorder=false loss=0%", "cut=true, rate=2000000bit"},
+	} {
+		if err := p.change(step.from, step.to, step.both, strings.Fields(step.words)); err != nil {
+			t.Fatal(err)
+		}
+		there, err := p.list("office/eth1", "branch", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := there[0].Words() + ", " + there[1].Words(); got != step.want {
+			t.Errorf("after %+v: %s", step, got)
+		}
+	}
+	if there, err := p.list("inet", "office/eth2", true); err != nil || there[0].Words() != "jitter=1ns" {
+		t.Errorf("a path that nobody changed: %v, %v", there, err)
+	}
+	for _, c := range []struct {
+		both        bool
+		words, want string
+	}{
+		{true, "", "nothing is said of the path"},
+		{true, "loss", `"loss" is not KEY=VALUE, as loss=1% is`},
+		{true, "delay=5ms", `a path has no key "delay" both ways; it has jitter, loss, rate, reorder, rtt`},
+		{false, "rtt=5ms", `a path has no key "rtt" one way; it has delay, jitter, loss, rate, reorder`},
+		{true, "cut=true", `a path has no key "cut" both ways; it has jitter, loss, rate, reorder, rtt`},
+		{true, "rtt=5ms loss=2 rate=x", "\"2\" is not a loss between 0% and 100%\n\"x\" is not a rate, as 100mbit, 64kbit or 1gbit are"},
+		{true, "rtt=", "a word is wanted here\n\"\" is not a time between 0s and 1h, as 52ms is"},
+	} {
+		err := p.change("office", "branch", c.both, strings.Fields(c.words))
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%q: %v, want %s", c.words, err, c.want)
+		}
+	}
+	if got := p.delay("office/eth2", "branch"); got != -1 {
+		t.Errorf("a refused change came through: %v", got)
 	}
 }

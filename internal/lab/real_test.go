@@ -110,6 +110,8 @@ func TestHome(t *testing.T) {
 	t.Run("LANsAreWired", func(t *testing.T) { lansAreWired(t, l) })
 	t.Run("NamesResolve", func(t *testing.T) { namesResolve(t, l) })
 	t.Run("CutAndHeal", func(t *testing.T) { cutAndHeal(t, l) })
+	t.Run("OneWayCuts", func(t *testing.T) { oneWayCuts(t, l) })
+	t.Run("PlainPathsChangeOneWay", func(t *testing.T) { plainPathsChangeOneWay(t, l) })
 	t.Run("PathsChange", func(t *testing.T) { pathsChange(t, l) })
 	t.Run("AddressesAreLeased", func(t *testing.T) { addressesAreLeased(t, l) })
 	t.Run("CommandsRunInside", func(t *testing.T) { commandsRunInside(t, l) })
