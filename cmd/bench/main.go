@@ -49,6 +49,7 @@ var benches = []bench{
 	{"lab", benchLab},
 	{"throughput", benchThroughput},
 	{"failover", benchFailover},
+	{"agent", benchAgent},
 }
 
 func main() {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -128,35 +129,46 @@ func (s *stream) receive(c *net.UDPConn, at int) {
 	}
 }
 
+// decided is the number of packets whose fate is known. s.mu is held.
+func (s *stream) decided() int {
+	end := len(s.packets)
+	for end > 0 && s.packets[end-1].came.IsZero() && time.Since(s.packets[end-1].sent) < probePatience {
+		end--
+	}
+	return end
+}
+
 // since returns the packets sent at a time and after, without those whose fate is not
 // known yet.
 func (s *stream) since(t time.Time) []packet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	end := len(s.packets)
-	for end > 0 && s.packets[end-1].came.IsZero() && time.Since(s.packets[end-1].sent) < probePatience {
-		end--
-	}
+	end := s.decided()
 	begin := end
 	for begin > 0 && !s.packets[begin-1].sent.Before(t) {
 		begin--
 	}
-	return append([]packet(nil), s.packets[begin:end]...)
+	return slices.Clone(s.packets[begin:end])
 }
 
 // steady says since when all packets from a time on have come as they should, and for how
 // long that has been so.
 func (s *stream) steady(from time.Time, should func(packet) bool) (since time.Time, held time.Duration) {
-	packets := s.since(from)
-	begin := len(packets)
-	for begin > 0 && !packets[begin-1].came.IsZero() && should(packets[begin-1]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end := s.decided()
+	begin := end
+	for begin > 0 {
+		if p := s.packets[begin-1]; p.sent.Before(from) || p.came.IsZero() || !should(p) {
+			break
+		}
 		begin--
 	}
-	if begin == len(packets) {
+	if begin == end {
 		return time.Time{}, 0
 	}
-	since = packets[begin].sent
-	return since, packets[len(packets)-1].sent.Sub(since)
+	since = s.packets[begin].sent
+	return since, s.packets[end-1].sent.Sub(since)
 }
 
 // lost counts the packets of a time that did not come. Its end must be some time ago.

@@ -111,7 +111,8 @@ func (b babeld) config(site string) string {
 		case b.rtt:
 			s.WriteString(" rxcost 10 rtt-min 1 rtt-max 100 max-rtt-penalty 1000")
 		case b.hello != "":
-			fmt.Fprintf(&s, " rxcost %d max-rtt-penalty 0", n.rtt)
+			// Of costs in ms it makes no use: it would stay on the way of 52.
+			fmt.Fprintf(&s, " rxcost %d enable-timestamps false", 10*n.rtt)
 		}
 		s.WriteString("\n")
 	}
@@ -197,7 +198,7 @@ func birdBabel(links string) string {
 // addSubnets gives the links of a router the subnets that OSPF wants.
 func addSubnets(ctx context.Context, t *triangle, site string) error {
 	for _, n := range neighbours(site) {
-		if _, err := t.run(ctx, site, "ip", "address", "replace", n.own, "dev", n.device); err != nil {
+		if _, err := t.ip(ctx, site, "address", "replace", n.own, "dev", n.device); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,7 +18,12 @@ const (
 	returnLimit = 20 * time.Second // for the better way to be used again
 	changeLimit = 20 * time.Second // for a change of delay to be followed
 	moveLimit   = 20 * time.Second // for a host to be followed
+	hostMoves   = 3
 	helloTime   = 10 * time.Second
+
+	// Between two cuts. OSPF originates an LSA once in five seconds (RFC 2328 appendix B,
+	// MinLSInterval): with less, what is measured is how it dampens a link that flaps.
+	cutPause = 6 * time.Second
 )
 
 // figures are what was measured of a contender. A time that was not reached within its
@@ -92,6 +98,28 @@ func try(ctx context.Context, o options, e entry, name string) (f figures, err e
 	return r.f, nil
 }
 
+// await is flow.await, and an error where a program of the contender ends meanwhile.
+func (r *trial) await(ctx context.Context, f flow, from time.Time, hold, limit time.Duration, should func(packet) bool) (time.Time, bool, error) {
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	defer func() { <-done }()
+	go func() {
+		defer close(done)
+		for pause(inner, 100*time.Millisecond) == nil {
+			if err := r.t.running(); err != nil {
+				cancel(err)
+			}
+		}
+	}()
+	at, ok, err := f.await(inner, from, hold, limit, should)
+	if err != nil {
+		err = context.Cause(inner)
+	}
+	cancel(nil)
+	return at, ok, err
+}
+
 func (r *trial) say(format string, args ...any) {
 	progress("%s: %s", r.name, fmt.Sprintf(format, args...))
 }
@@ -127,7 +155,7 @@ func (r *trial) firstStart(ctx context.Context) error {
 	if r.defaults { // they choose what they like
 		want = came
 	}
-	at, ok, err := r.flow.await(ctx, start, holdLong, limit, want)
+	at, ok, err := r.await(ctx, r.flow, start, holdLong, limit, want)
 	if err != nil {
 		return err
 	}
@@ -146,12 +174,9 @@ func since(start, at time.Time, ok bool) time.Duration {
 
 // anyWay waits until packets come both ways; that they never do is an error.
 func (r *trial) anyWay(ctx context.Context) error {
-	_, ok, err := r.flow.await(ctx, time.Now().Add(-time.Second), time.Second, cutLimit, came)
+	_, ok, err := r.await(ctx, r.flow, time.Now().Add(-time.Second), time.Second, cutLimit, came)
 	if err == nil && !ok {
-		err = fmt.Errorf("%s: no traffic passes within %s", r.name, cutLimit)
-		if ended := r.t.running(); ended != nil {
-			err = ended
-		}
+		err = fmt.Errorf("no traffic passes within %s", cutLimit)
 	}
 	return err
 }
@@ -198,7 +223,7 @@ func (r *trial) firstCut(ctx context.Context) error { return r.cut(ctx, &r.f.cut
 
 func (r *trial) cuts(ctx context.Context) error {
 	for i := range r.o.runs {
-		if err := r.cut(ctx, &r.f.cut, i, false); err != nil {
+		if err := errors.Join(r.cut(ctx, &r.f.cut, i, false), pause(ctx, cutPause)); err != nil {
 			return err
 		}
 	}
@@ -207,7 +232,7 @@ func (r *trial) cuts(ctx context.Context) error {
 
 func (r *trial) cutsOneWay(ctx context.Context) error {
 	for i := range r.o.runs {
-		if err := r.cut(ctx, &r.f.oneWay, i, true); err != nil {
+		if err := errors.Join(r.cut(ctx, &r.f.oneWay, i, true), pause(ctx, cutPause)); err != nil {
 			return err
 		}
 	}
@@ -232,7 +257,7 @@ func (r *trial) cut(ctx context.Context, lost *[]time.Duration, turn int, oneWay
 		return err
 	}
 	// Not the packets under way when the cut came, of which the last ones may arrive.
-	recovered, ok, err := r.flow.await(ctx, start.Add(50*time.Millisecond), holdShort, cutLimit, came)
+	recovered, ok, err := r.await(ctx, r.flow, start.Add(50*time.Millisecond), holdShort, cutLimit, came)
 	if err != nil {
 		return err
 	}
@@ -256,7 +281,7 @@ func (r *trial) cut(ctx context.Context, lost *[]time.Duration, turn int, oneWay
 		}
 		return pause(ctx, returnLimit/2) // for it to learn that the link is back
 	}
-	back, ok, err := r.flow.await(ctx, healed, holdShort, returnLimit, by(through))
+	back, ok, err := r.await(ctx, r.flow, healed, holdShort, returnLimit, by(through))
 	if err != nil {
 		return err
 	}
@@ -291,7 +316,7 @@ func (r *trial) delayChange(ctx context.Context) error {
 		if err := r.t.lab.ChangePath(ctx, "op1", "op3", change.rtt); err != nil {
 			return err
 		}
-		at, ok, err := r.flow.await(ctx, start, holdLong, changeLimit, by(change.want))
+		at, ok, err := r.await(ctx, r.flow, start, holdLong, changeLimit, by(change.want))
 		if err != nil {
 			return err
 		}
@@ -336,11 +361,12 @@ func (r *trial) spike(ctx context.Context) error {
 	return nil
 }
 
-// hostMoves moves a host from one router to another and back.
+// hostMoves moves a host from op1 to op3, several times. It also moves back, which tells
+// nothing: op1 is on the way to op3, and so op2 need not know.
 func (r *trial) hostMoves(ctx context.Context) error {
 	homes := r.homes()
 	put := func(verb string, at int) error {
-		_, err := r.t.run(ctx, homes[at], "ip", "address", verb, movingHost+"/32", "dev", "lo")
+		_, err := r.t.ip(ctx, homes[at], "address", verb, movingHost+"/32", "dev", "lo")
 		return err
 	}
 	if err := put("add", 0); err != nil {
@@ -351,26 +377,25 @@ func (r *trial) hostMoves(ctx context.Context) error {
 		return err
 	}
 	defer s.stop()
-	for i := range 4 {
+	for i := range 2 * hostMoves {
 		at := i % 2 // where it is now
 		start := time.Now()
 		if i > 0 {
-			if err := put("del", 1-at); err != nil {
-				return err
-			}
-			if err := put("add", at); err != nil {
+			if err := errors.Join(put("del", 1-at), put("add", at)); err != nil {
 				return err
 			}
 		}
 		here := func(p packet) bool { return p.at == at }
-		reached := flow{s, s}
-		from, ok, err := reached.await(ctx, start, holdShort, moveLimit, here)
+		from, ok, err := r.await(ctx, flow{s, s}, start, holdShort, moveLimit, here)
 		if err != nil {
 			return err
 		}
-		if i > 0 {
+		if at == 1 {
 			r.f.host = append(r.f.host, since(start, from, ok))
-			r.say("a host moves to %s: followed after %s", homes[at], timeText(since(start, from, ok)))
+			r.say("a host moves from op1 to op3: followed after %s", timeText(since(start, from, ok)))
+		}
+		if err := pause(ctx, cutPause); err != nil {
+			return err
 		}
 	}
 	return nil

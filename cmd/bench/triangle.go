@@ -152,11 +152,11 @@ func (t *triangle) unroute(ctx context.Context) error {
 		for _, table := range []string{"main", "110"} {
 			for _, protocol := range protocols {
 				// A table that nothing is in is not there.
-				_, _ = t.run(ctx, site, "ip", "route", "flush", "table", table, "proto", protocol)
-				_, _ = t.run(ctx, site, "ip", "-6", "route", "flush", "table", table, "proto", protocol)
+				_, _ = t.ip(ctx, site, "route", "flush", "table", table, "proto", protocol)
+				_, _ = t.ip(ctx, site, "-6", "route", "flush", "table", table, "proto", protocol)
 			}
 		}
-		if out, err := t.run(ctx, site, "ip", "route", "show", "table", "all", "root", "192.168.0.0/16"); err != nil {
+		if out, err := t.ip(ctx, site, "route", "show", "table", "all", "root", "192.168.0.0/16"); err != nil {
 			return err
 		} else if strings.Contains(string(out), "dev wg-") {
 			return fmt.Errorf("%s still has a route:\n%s", site, out)
@@ -168,31 +168,11 @@ func (t *triangle) unroute(ctx context.Context) error {
 // endAgents ends the lab's own agents: the bench starts and stops ours as it does others.
 func (t *triangle) endAgents() error {
 	for _, site := range routers {
-		n, err := t.lab.Node(site)
+		pids, err := agentsOf(t.lab, site)
 		if err != nil {
 			return err
 		}
-		here, ok := inode("/run/netns/" + n.Namespace)
-		if !ok {
-			return fmt.Errorf("%s has no namespace", site)
-		}
-		processes, err := filepath.Glob("/proc/[0-9]*")
-		if err != nil {
-			return err
-		}
-		for _, p := range processes {
-			if at, _ := inode(p + "/ns/net"); at != here {
-				continue
-			}
-			b, _ := os.ReadFile(p + "/cmdline") // it may have ended
-			argv := strings.Split(string(b), "\x00")
-			if len(argv) < 2 || argv[1] != "agent" {
-				continue
-			}
-			var pid int
-			if _, err := fmt.Sscan(filepath.Base(p), &pid); err != nil {
-				return err
-			}
+		for _, pid := range pids {
 			if err := endProcess(pid); err != nil {
 				return err
 			}
@@ -217,13 +197,13 @@ func endProcess(pid int) error {
 	return fmt.Errorf("process %d does not end", pid)
 }
 
-// run runs a command on a node and returns its standard output.
-func (t *triangle) run(ctx context.Context, node, name string, args ...string) ([]byte, error) {
-	c := exec.CommandContext(ctx, name, args...)
+// ip runs ip(8) on a node and returns its standard output.
+func (t *triangle) ip(ctx context.Context, node string, args ...string) ([]byte, error) {
+	c := exec.CommandContext(ctx, "ip", args...)
 	var out, said bytes.Buffer
 	c.Stdout, c.Stderr = &out, &said
 	if err := t.lab.Run(ctx, node, c); err != nil {
-		return nil, fmt.Errorf("%s %s on %s: %w\n%s%s", name, strings.Join(args, " "), node, err, &out, &said)
+		return nil, fmt.Errorf("ip %s on %s: %w\n%s%s", strings.Join(args, " "), node, err, &out, &said)
 	}
 	return out.Bytes(), nil
 }
