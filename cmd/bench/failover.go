@@ -134,6 +134,7 @@ func promises(f figures, others struct{ cut, oneWay time.Duration }) []result {
 		within("all routers start: best way in use, tombolo", f.cold, coldWithin),
 		within("47 ms become 65 on the way in use: moved, tombolo", f.moved, changeWithin),
 		within("and 47 again: moved back, tombolo", f.movedBack, backWithin),
+		line("changes of way by each, tombolo", fmt.Sprint(f.movedTurns), "1", f.movedTurns == 1),
 		none("packets lost by both, tombolo", f.movedLost),
 		line("a spike of one second: moved, tombolo", yesNo(f.spikeMoved), "no", f.spikeTried && !f.spikeMoved),
 		within("a host moves between two routers: followed, tombolo", f.host, hostWithin),
@@ -157,7 +158,8 @@ func facts(e entry, f figures) []result {
 	}
 	add("all routers start: best way in use", spread(f.cold))
 	if len(f.moved) > 0 {
-		add("47 ms become 65 on the way in use: moved", fmt.Sprintf("%s, and back %s; %d packets lost", spread(f.moved), spread(f.movedBack), f.movedLost))
+		add("47 ms become 65 on the way in use: moved", fmt.Sprintf("%s, and back %s; %d packets lost, at most %d changes of way",
+			spread(f.moved), spread(f.movedBack), f.movedLost, f.movedTurns))
 	}
 	if f.spikeTried {
 		add("a spike of one second: moved", yesNo(f.spikeMoved))

@@ -69,6 +69,14 @@ func TestStreamCountsWhatIsLost(t *testing.T) {
 	}
 }
 
+func TestStreamCountsChangesOfWay(t *testing.T) {
+	for letters, want := range map[string]int{"ddtt": 1, "dxtxtd": 2, "tttt": 0, "xxtt": 0, "": 0} {
+		if got := sample(letters).turns(at(1000)); got != want {
+			t.Errorf("%s: %d changes, want %d", letters, got, want)
+		}
+	}
+}
+
 func TestOnlyRoutingCountsAsRouting(t *testing.T) {
 	v4 := func(protocol byte, options int, port uint16) []byte {
 		b := make([]byte, 20+options, 100)
@@ -116,7 +124,7 @@ func TestPromisesAreMissedWhereOthersAreFaster(t *testing.T) {
 	}
 	good := figures{
 		cold: ms(900), cut: ms(200, 210, 450), oneWay: ms(200, 210, 220), back: ms(5000), moved: ms(4000), movedBack: ms(4000),
-		host: ms(100), spikeTried: true, busy: 900, idle: 90,
+		host: ms(100), spikeTried: true, movedTurns: 1, busy: 900, idle: 90,
 	}
 	missed := func(f figures, rival int) (out []int) {
 		others := struct{ cut, oneWay time.Duration }{time.Duration(rival) * time.Millisecond, never}
@@ -138,7 +146,7 @@ func TestPromisesAreMissedWhereOthersAreFaster(t *testing.T) {
 	}
 	bad := good
 	bad.cut, bad.backLost, bad.spikeMoved, bad.idle = ms(200, 210, 510), 1, true, 101
-	if got := missed(bad, 270); !slices.Equal(got, []int{0, 3, 8, 11}) {
+	if got := missed(bad, 270); !slices.Equal(got, []int{0, 3, 9, 12}) {
 		t.Errorf("promises %v are missed", got)
 	}
 }

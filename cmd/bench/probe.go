@@ -182,6 +182,22 @@ func (s *stream) lost(from, to time.Time) int {
 	return n
 }
 
+// turns counts how often the way changed among the packets sent from a time on.
+func (s *stream) turns(from time.Time) int {
+	n, last := 0, 0
+	for _, p := range s.since(from) {
+		switch {
+		case p.came.IsZero():
+		case last != 0 && p.hops != last:
+			n++
+			fallthrough
+		default:
+			last = p.hops
+		}
+	}
+	return n
+}
+
 // flow is a stream each way between two hosts.
 type flow [2]*stream
 

@@ -36,7 +36,8 @@ type figures struct {
 	backLost   int             // packets lost meanwhile, all in all
 	moved      []time.Duration // from a change of delay until the better way is used
 	movedBack  []time.Duration
-	movedLost  int
+	movedLost  int             // packets lost by both, all in all
+	movedTurns int             // how often a direction changed its way at each, at most
 	spikeMoved bool            // a spike of a second was followed
 	spikeTried bool            //
 	host       []time.Duration // from a host's move until packets to it are sent the right way
@@ -329,7 +330,9 @@ func (r *trial) delayChange(ctx context.Context) error {
 			return err
 		}
 		*change.times, r.f.movedLost = append(*change.times, since(start, at, ok)), r.f.movedLost+n
-		r.say("%s between op1 and op3: moved after %s, %d packets lost", change.rtt, timeText(since(start, at, ok)), n)
+		turns := max(r.flow[0].turns(start), r.flow[1].turns(start))
+		r.f.movedTurns = max(r.f.movedTurns, turns)
+		r.say("%s between op1 and op3: moved after %s, in %d turns, %d packets lost", change.rtt, timeText(since(start, at, ok)), turns, n)
 	}
 	return nil
 }
