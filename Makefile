@@ -10,7 +10,7 @@ RACE := ./internal/tunnel/... ./internal/lab/... ./internal/kernel/... ./interna
 
 FUZZTIME ?= 1m
 
-.PHONY: all build demo deps deps-test deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak vm vm-shell clean
+.PHONY: all build demo deps deps-test deps-bench deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak vm vm-shell clean
 
 all: build
 
@@ -45,6 +45,9 @@ unit:
 race: ## what is concurrent, under the race detector
 	CGO_ENABLED=1 go test -count=1 -timeout 15m -race $(RACE)
 
+deps-bench: ## and the routing daemons that ours is compared with
+	@scripts/deps bench
+
 deps-vm: ## and an emulated machine
 	@scripts/deps vm
 
@@ -75,7 +78,7 @@ docs-check: build ## that the picture in the README is that of today; the rest i
 golden: ## write the golden files anew
 	go test ./internal/compile ./internal/plan ./internal/draw ./internal/spec -update
 
-bench: deps-test build ## measure, and write docs/benchmarks.md
+bench: deps-bench build ## measure, and write docs/benchmarks.md
 	go run ./cmd/bench -tombolo bin/tombolo -write docs/benchmarks.md
 
 fuzz: ## every fuzz target in turn

@@ -129,17 +129,20 @@ func upLab(ctx context.Context, o options, file string) (*lab.Lab, time.Duration
 	if err := awaitQuiet(ctx); err != nil {
 		return nil, 0, err
 	}
-	name := fmt.Sprintf("bench%d", os.Getpid())
+	start := time.Now()
+	l, err := upLabNamed(ctx, o, file, fmt.Sprintf("bench%d", os.Getpid()))
+	return l, time.Since(start), err
+}
+
+// upLabNamed is upLab for a lab that is not the only one.
+func upLabNamed(ctx context.Context, o options, file, name string) (*lab.Lab, error) {
 	c := exec.CommandContext(ctx, o.tombolo, "lab", "up", file, "--name", name)
 	// Killed, it could not take back what it began.
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
-	start := time.Now()
 	if out, err := c.CombinedOutput(); err != nil {
-		return nil, 0, fmt.Errorf("lab up %s: %w\n%s", file, err, out)
+		return nil, fmt.Errorf("lab up %s: %w\n%s", file, err, out)
 	}
-	took := time.Since(start)
-	l, err := lab.Open(name)
-	return l, took, err
+	return lab.Open(name)
 }
 
 // downLab takes a lab down, also when the measuring was interrupted.

@@ -37,6 +37,8 @@ type bench struct {
 type options struct {
 	tombolo string // the binary
 	runs    int
+
+	contenders string // of failover, with commas between; empty: all
 }
 
 var benches = []bench{
@@ -46,6 +48,8 @@ var benches = []bench{
 	{"size", benchSize},
 	{"lab", benchLab},
 	{"throughput", benchThroughput},
+	{"failover", benchFailover},
+	{"agent", benchAgent},
 }
 
 func main() {
@@ -54,6 +58,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.tombolo, "tombolo", "bin/tombolo", "the binary to measure")
 	flag.IntVar(&o.runs, "runs", 5, "runs of each")
+	flag.StringVar(&o.contenders, "contenders", "", "of failover, measure only these: ours,babeld,frr…")
 	write := flag.String("write", "", "also write the table to this file")
 	only := flag.String("only", "", "measure only this")
 	flag.Parse()

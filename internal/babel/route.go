@@ -307,8 +307,8 @@ func (s *Speaker) reroute(n *neighbour) {
 func (s *Speaker) allowed(l *link, k Key, id wire.RouterID) bool {
 	site := siteOf(id)
 	bounded := s.entries[k] != nil || len(s.entries) < maxWithin
-	if bounded && within(l.Foreign, k.Dst) {
-		return true
+	if within(l.Foreign, k.Dst) {
+		return bounded
 	}
 	if l.Only != nil && !slices.Contains(l.Only, site) {
 		return false
