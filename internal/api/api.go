@@ -16,19 +16,32 @@ import (
 // SocketName is the socket's name in the run folder.
 const SocketName = "agent.sock"
 
+// What a Request asks for.
+const (
+	DoStatus  = "status"
+	DoRoutes  = "routes"
+	DoWatch   = "watch"   // events, until the client closes
+	DoPing    = "ping"    // echoes, until the client closes
+	DoReload  = "reload"  // take the network file, whatever is applied; root only
+	DoApplied = "applied" // something else was applied: look; root only
+	DoRetire  = "retire"  // take the learned routes away, and end; root only
+)
+
 // Request is what a client asks for.
 type Request struct {
-	Do   string `json:"do"`             // status, routes, watch, reload
-	Site string `json:"site,omitempty"` // of the peer, where one is meant
+	Do   string `json:"do"`
+	Site string `json:"site,omitempty"` // for ping: a site or an address
+	IPv6 bool   `json:"ipv6,omitempty"` // for ping: the site's IPv6 address
 }
 
 // Reply is one line of an answer. Exactly one field is set.
 type Reply struct {
 	Error  string  `json:"error,omitempty"`
-	Done   bool    `json:"done,omitempty"` // for reload
+	Done   bool    `json:"done,omitempty"` // reload, applied, retire: it was heard, and will be done
 	Status *Status `json:"status,omitempty"`
 	Routes *Routes `json:"routes,omitempty"`
 	Event  *Event  `json:"event,omitempty"`
+	Echo   *Echo   `json:"echo,omitempty"`
 }
 
 // Status is what a router does right now.
@@ -40,7 +53,9 @@ type Status struct {
 	Now     time.Time `json:"now"`
 
 	WireGuard string `json:"wireguard"` // "kernel" or "embedded"
-	Source    string `json:"source"`    // the file that it follows, or "apply"
+	Source    string `json:"source"`    // the file from which what is in force was made
+	Follows   string `json:"follows"`   // the file that the agent follows; empty: none, it keeps what was applied
+	Waiting   bool   `json:"waiting"`   // the last change waits for its confirmation
 
 	// Problems are what the agent could not do, newest last: a file with mistakes, an
 	// operation that the kernel refused. None is a healthy router.
@@ -58,8 +73,12 @@ type Status struct {
 // Link is a tunnel, or a LAN segment on which the agent speaks.
 type Link struct {
 	Device string `json:"device"`
-	Peer   string `json:"peer"`  // the site at the other end
-	State  string `json:"state"` // as babel.NeighbourView, or "static"; "no handshake" before the first
+	Peer   string `json:"peer"` // the site at the other end
+
+	// State is the neighbour's ("up", "suspect", "one-way", "new", "dead"); without one "no
+	// neighbour"; on a link that carries no Babel "static"; before all that "missing", "down"
+	// or "no handshake".
+	State string `json:"state"`
 
 	Since     time.Time      `json:"since,omitzero"`     // of State
 	Handshake time.Time      `json:"handshake,omitzero"` // zero: never
@@ -69,6 +88,8 @@ type Link struct {
 	Loss   float64       `json:"loss"`   // 0 to 1
 	Cost   uint16        `json:"cost"`   // of a route through it; 0xffff: unusable
 	Active bool          `json:"active"` // it carries traffic, and is probed often
+
+	WireGuard bool `json:"wireguard"` // it is a tunnel
 
 	Received uint64  `json:"received"` // bytes
 	Sent     uint64  `json:"sent"`
@@ -81,7 +102,7 @@ type Link struct {
 // Device is a LAN's or an uplink's device.
 type Device struct {
 	Name      string         `json:"name"`
-	State     string         `json:"state"` // "up", "no carrier", "down" or "missing"
+	State     string         `json:"state"` // "up", "without carrier", "down" or "missing"
 	Addresses []netip.Prefix `json:"addresses"`
 	Gateways  []netip.Addr   `json:"gateways"`
 }
@@ -109,6 +130,10 @@ type Entry struct {
 	Since time.Time    `json:"since,omitzero"`
 	Why   string       `json:"why"`
 	Ways  []Way        `json:"ways"` // the chosen one first
+
+	// Unreachable says that packets are dropped: there is no way, or a retraction is not
+	// yet known to everybody.
+	Unreachable bool `json:"unreachable,omitempty"`
 }
 
 // Way is one way to a destination.
@@ -120,7 +145,8 @@ type Way struct {
 	Cost     uint16     `json:"cost"`   // of the link: the part of Metric that is ours
 	Chosen   bool       `json:"chosen"`
 	Feasible bool       `json:"feasible"`
-	Note     string     `json:"note,omitempty"`
+	Origin   string     `json:"origin,omitempty"` // the site that announced it, or a router-id
+	Note     string     `json:"note,omitempty"`   // why it is not the chosen one
 }
 
 // Event is something that happened.
@@ -131,4 +157,18 @@ type Event struct {
 	Device string    `json:"device,omitempty"`
 	Peer   string    `json:"peer,omitempty"`  // the site
 	Route  string    `json:"route,omitempty"` // the destination, "DST" or "DST from SRC"
+}
+
+// Echo is one echo request to a site, and what became of it.
+type Echo struct {
+	Time time.Time     `json:"time"`
+	Seq  int           `json:"seq"`
+	Site string        `json:"site,omitempty"`
+	To   netip.Addr    `json:"to"`
+	RTT  time.Duration `json:"rtt"`            // 0: no reply
+	Lost string        `json:"lost,omitempty"` // why there is no reply
+
+	// Via is the way that it took: the neighbour, or the device where that is no site;
+	// empty where it is not known.
+	Via string `json:"via,omitempty"`
 }

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tombolo/internal/agent"
 	"tombolo/internal/kernel"
 	"tombolo/internal/key"
 	"tombolo/internal/plan"
@@ -29,7 +32,9 @@ What is not tombolo's is not touched. On the first refusal what was done is undo
 With --confirm 60s a detached timer puts everything back unless "tombolo confirm" comes in
 time; it outlives the shell and the connection. Use it on a router that is far away.
 
-What apply sets up ends with the next boot.`,
+It leaves an agent behind that keeps it so and finds the routes, unless one runs already, which
+is told. What apply sets up ends with the next boot: "tombolo agent" as a service sets it up
+again.`,
 		Example:           "  tombolo apply network.yaml --site op1 --confirm 60s\n  tombolo confirm",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile,
@@ -55,6 +60,7 @@ What apply sets up ends with the next boot.`,
 	c.Flags().BoolVar(&t.partial, "partial", false, "apply although the file says things that this version does not build")
 	c.Flags().BoolVar(&t.lab, "lab", false, "this router is a lab's")
 	_ = c.Flags().MarkHidden("lab")
+	c.Flags().BoolVar(&t.alone, "no-agent", false, "leave no agent behind: nothing is put back, followed or learned")
 	c.Flags().DurationVar(&confirm, "confirm", 0, "put everything back after this time unless confirmed (60s, 5m)")
 	return c
 }
@@ -84,10 +90,11 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 	if a.pending() {
 		return hinted{errors.New("an earlier apply still waits for its confirmation, and would take this one back with it"), "tombolo confirm, or wait until it is put back"}
 	}
-	want, store, err := a.want(ctx, n, t, true)
+	w, err := a.want(ctx, n, t, true)
 	if err != nil {
 		return err
 	}
+	want, store := w.Router, w.Keys
 	k, err := a.open(want, store)
 	if err != nil {
 		return err
@@ -105,7 +112,7 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 		return errors.New("nothing was changed: something that is not ours is in the way")
 	}
 	if len(p.Ops) == 0 {
-		return a.follow(want, store)
+		return a.follow(ctx, w, t)
 	}
 	if confirm > 0 {
 		if err := revertible(p); err != nil {
@@ -126,14 +133,26 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 		}
 		return err
 	}
-	if err := a.follow(want, store); err != nil {
+	if err := a.follow(ctx, w, t); err != nil {
 		return err
 	}
 	if confirm > 0 {
 		a.say("done; it is all put back in %s unless you type: tombolo confirm", confirm)
 	}
-	a.say("note: this does not outlast a reboot: run apply again after one")
+	a.say("note: this does not outlast a reboot: run apply again after one, or tombolo agent as a service")
 	return nil
+}
+
+// follow writes down what was applied, and sees to it that an agent keeps it so.
+func (a *app) follow(ctx context.Context, w agent.Wanted, t *target) error {
+	m, err := rememberWanted(w)
+	if err != nil {
+		return err
+	}
+	if err := a.writeRunFile(wantedFile, m); err != nil || t.alone {
+		return err
+	}
+	return a.ensureAgent(ctx)
 }
 
 // outliveTerminal lets this process finish what it began when it cuts the connection over
@@ -164,22 +183,27 @@ func (a *app) downCommand() *cobra.Command {
 		Use:   "down",
 		Short: "Take all that is tombolo's away from this router",
 		Long: `Take all that is tombolo's away from this router: interfaces, routes, rules and the
-nftables table. Kernel settings go back to what they were before. Key files stay.`,
+nftables table; the agent ends, and its neighbours are told. Kernel settings go back to what
+they were before. Key files stay.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := asRoot(); err != nil {
 				return err
 			}
-			unlock, err := a.lock(c.Context())
-			if err != nil {
-				return err
-			}
-			defer unlock()
-			return a.down(c.Context(), keys)
+			return a.lockedDown(c.Context(), keys)
 		},
 	}
 	c.Flags().StringVar(&keys, "keys", "", "folder of the key files (default: /etc/tombolo)")
 	return c
+}
+
+func (a *app) lockedDown(ctx context.Context, keys string) error {
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return a.down(ctx, keys)
 }
 
 func (a *app) down(ctx context.Context, keys string) error {
@@ -208,16 +232,46 @@ func (a *app) down(ctx context.Context, keys string) error {
 	if err := a.printPlan(p); err != nil {
 		return err
 	}
+	// First, while it can still say goodbye.
+	if err := a.retireAgent(ctx); err != nil {
+		a.say("warning: %v", err)
+	}
+	if err := a.forgetLearned(ctx, wanted, store); err != nil {
+		return err
+	}
 	if err := k.Apply(ctx, p.Ops); err != nil {
 		return err // and what waits for its confirmation still waits
 	}
 	a.cancelRevert()
-	a.stopFollowing()
 	if err := a.tunnels().Stop(ctx); err != nil {
 		return err
 	}
 	if err := k.ForgetOriginals(); err != nil {
 		return err
 	}
+	_ = os.Remove(filepath.Join(a.runDir, takenFile))
 	return a.forgetWanted()
+}
+
+// forgetLearned removes the routes that an agent learned: those that lead nowhere do not go
+// with an interface, and an agent that was killed took none away.
+func (a *app) forgetLearned(ctx context.Context, wanted state.Router, store key.Store) error {
+	learned := state.Router{Version: state.Version, Owner: wanted.Owner}
+	learned.Owner.Protocol = wanted.Owner.Learned()
+	k, err := a.open(learned, store)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	have, err := k.Read(ctx, learned)
+	if err != nil {
+		return err
+	}
+	var ops []plan.Op
+	for _, r := range have.Routes {
+		if learned.Owner.OwnsRoute(r) {
+			ops = append(ops, plan.Op{Verb: plan.Remove, Before: plan.Route{Route: r}})
+		}
+	}
+	return k.Apply(ctx, ops)
 }

@@ -124,10 +124,11 @@ that make it so.`,
 		}
 	}
 	add("file", a.initCommand(), a.checkCommand(), a.showCommand(), a.drawCommand(), a.keyCommand())
-	add("router", a.planCommand(), a.applyCommand(), a.confirmCommand(), a.downCommand())
+	add("router", a.planCommand(), a.applyCommand(), a.confirmCommand(), a.downCommand(), a.agentCommand(),
+		a.statusCommand(), a.routesCommand(), a.watchCommand(), a.pingCommand())
 	add("lab", a.demoCommand(), a.labCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return hinted{err, c.CommandPath() + " --help"} })
-	root.AddCommand(a.versionCommand(), a.tunnelCommand(), a.refreshCommand(), a.revertCommand())
+	root.AddCommand(a.versionCommand(), a.tunnelCommand(), a.revertCommand())
 	withUsage(root)
 	return root
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tombolo/internal/agent"
+	"tombolo/internal/api"
 	"tombolo/internal/kernel"
 	"tombolo/internal/key"
 	"tombolo/internal/plan"
@@ -30,10 +32,13 @@ const (
 	wantedFile    = "wanted.json"
 )
 
-// remembered is a router's state with the folder of its keys.
+// remembered is a router's state with the folder of its keys, and where it comes from.
 type remembered struct {
 	Keys   string          `json:"keys"`
 	Router json.RawMessage `json:"router"`
+	File   string          `json:"file,omitempty"`   // the network file
+	Digest string          `json:"digest,omitempty"` // of its text
+	Sites  []agent.Site    `json:"sites,omitempty"`  // of the network
 }
 
 // before is what there was before a change.
@@ -83,7 +88,7 @@ func (a *app) cancelRevert() bool {
 // startRevert writes down what the router holds and starts the timer, before anything is
 // changed.
 func (a *app) startRevert(have state.Router, store key.Store, after time.Duration) error {
-	held, err := newRemembered(have, store)
+	held, err := rememberWanted(agent.Wanted{Router: have, Keys: store})
 	if err != nil {
 		return err
 	}
@@ -176,7 +181,7 @@ func (a *app) revert(ctx context.Context, after time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(a.putBack(ctx, b.Held), a.followAgain(b.Applied)); err != nil {
+	if err := errors.Join(a.putBack(ctx, b.Held), a.followAgain(ctx, b.Applied)); err != nil {
 		return err
 	}
 	a.say("%s put back what was before the last apply: nobody confirmed it within %s", time.Now().Format(time.DateTime), after)
@@ -213,17 +218,20 @@ func (a *app) putBack(ctx context.Context, held remembered) error {
 	}
 }
 
-// followAgain goes back to the endpoints of what had been applied before, if anything.
-func (a *app) followAgain(applied *remembered) error {
+// followAgain goes back to what had been applied before, if anything was.
+func (a *app) followAgain(ctx context.Context, applied *remembered) error {
 	if applied == nil {
-		a.stopFollowing()
-		return a.forgetWanted()
-	}
-	r, store, err := applied.recall()
-	if err != nil {
+		if err := a.forgetWanted(); err != nil {
+			return err
+		}
+	} else if err := a.writeRunFile(wantedFile, *applied); err != nil {
 		return err
 	}
-	return a.follow(r, store)
+	// An agent that runs is told; one that keeps nothing else ends.
+	if _, err := api.One(ctx, a.socketPath(), api.Request{Do: api.DoApplied}); err != nil && !errors.Is(err, api.ErrNoAgent) {
+		return err
+	}
+	return nil
 }
 
 // detach starts this program with other arguments, in a session of its own and with no
@@ -244,10 +252,15 @@ func (a *app) detach(args ...string) error {
 	return c.Process.Release()
 }
 
-// newRemembered makes a router's state ready to be written down.
-func newRemembered(r state.Router, store key.Store) (remembered, error) {
-	keys, err := filepath.Abs(store.Dir)
-	return remembered{keys, r.Encode()}, err
+// rememberWanted makes a router's state ready to be written down.
+func rememberWanted(w agent.Wanted) (remembered, error) {
+	keys, err := filepath.Abs(w.Keys.Dir)
+	return remembered{Keys: keys, Router: w.Router.Encode(), File: w.File, Digest: w.Digest, Sites: w.Sites}, err
+}
+
+func (m remembered) wanted() (agent.Wanted, error) {
+	r, store, err := m.recall()
+	return agent.Wanted{Router: r, Keys: store, File: m.File, Digest: m.Digest, Sites: m.Sites}, err
 }
 
 func (m remembered) recall() (state.Router, key.Store, error) {

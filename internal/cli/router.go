@@ -3,6 +3,9 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"tombolo/internal/agent"
 	"tombolo/internal/compile"
 	"tombolo/internal/endpoint"
 	"tombolo/internal/kernel"
@@ -29,6 +33,7 @@ import (
 type target struct {
 	file, site, keys string
 	partial          bool
+	alone            bool // apply leaves no agent behind
 	lab              bool // plain sites too, whose stock WireGuard the lab stands in for
 }
 
@@ -45,6 +50,11 @@ func (a *app) load(t *target) (file, error) {
 	if err != nil {
 		return n, err
 	}
+	return a.site(n, t)
+}
+
+// site finds which site of the file this router is.
+func (a *app) site(n file, t *target) (file, error) {
 	if t.site == "" {
 		host, _ := os.Hostname()
 		if _, ok := n.Site(host); !ok {
@@ -64,16 +74,16 @@ func (a *app) load(t *target) (file, error) {
 
 // want returns what the router must hold, its endpoints resolved. Without a private key of
 // its own it makes one only if mayMake.
-func (a *app) want(ctx context.Context, n file, t *target, mayMake bool) (state.Router, key.Store, error) {
+func (a *app) want(ctx context.Context, n file, t *target, mayMake bool) (agent.Wanted, error) {
 	store := key.Store{Dir: keyDir(t.keys, t.file)}
 	if mayMake {
 		if err := a.ownKey(n.Network, t.site, store); err != nil {
-			return state.Router{}, store, err
+			return agent.Wanted{}, err
 		}
 	}
 	known, err := knownKeys(n.Network, store)
 	if err != nil {
-		return state.Router{}, store, err
+		return agent.Wanted{}, err
 	}
 	i, _ := n.Site(t.site)
 	for _, w := range mismatches(&n.Sites[i]) {
@@ -83,22 +93,45 @@ func (a *app) want(ctx context.Context, n file, t *target, mayMake bool) (state.
 	o.Keys = known
 	r, err := compile.Router(n.Network, t.site, o)
 	if err != nil {
-		return state.Router{}, store, err
+		return agent.Wanted{}, err
 	}
 	for _, w := range shadowed(o, r) {
 		a.say("warning: %s", w)
 	}
 	if err := a.sameOwner(r.Owner); err != nil {
-		return state.Router{}, store, err
+		return agent.Wanted{}, err
 	}
 	if err := missing(n, known, r, store); err != nil {
-		return state.Router{}, store, err
+		return agent.Wanted{}, err
 	}
 	r, unresolved := endpoint.Resolve(ctx, r, endpoint.System, endpoint.Routed)
 	for _, err := range unresolved {
 		a.say("warning: %v", err)
 	}
-	return r, store, nil
+	return agent.Wanted{Router: r, Keys: store, File: absolute(t.file), Digest: digest(n.text), Sites: sitesOf(n.Network)}, nil
+}
+
+// absolute returns the path of a network file as an agent knows it; "-" is itself.
+func absolute(path string) string {
+	if whole, err := filepath.Abs(path); err == nil && path != "-" {
+		return whole
+	}
+	return path
+}
+
+func digest(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
+}
+
+// sitesOf returns the sites of a network, so that an agent can name them.
+func sitesOf(n *spec.Network) []agent.Site {
+	out := make([]agent.Site, len(n.Sites))
+	for i, s := range n.Sites {
+		four := s.Address.As4()
+		out[i] = agent.Site{Name: s.Name, Address: s.Address, Address6: s.Address6, Babel: binary.BigEndian.Uint32(four[:])}
+	}
+	return out
 }
 
 // ownKey makes the router's own private key where it has none, and says which line the
@@ -269,11 +302,12 @@ func (a *app) planCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			want, store, err := a.want(c.Context(), n, &t, false)
+			w, err := a.want(c.Context(), n, &t, false)
 			if err != nil {
 				return err
 			}
-			k, err := a.open(want, store)
+			want := w.Router
+			k, err := a.open(want, w.Keys)
 			if err != nil {
 				return err
 			}

@@ -132,3 +132,7 @@ func compareBools(a, b bool) int {
 		return 1
 	}
 }
+
+// Learned returns the protocol number of the routes that a speaker learns. It is not ours
+// in the sense of OwnsRoute: no plan touches such routes.
+func (o Owner) Learned() uint8 { return o.Protocol + 1 }

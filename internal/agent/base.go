@@ -1,0 +1,409 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"tombolo/internal/api"
+	"tombolo/internal/endpoint"
+	"tombolo/internal/kernel"
+	"tombolo/internal/plan"
+	"tombolo/internal/state"
+)
+
+// Times of the base loop.
+const (
+	slowPass = 30 * time.Second       // endpoints, and what no event told
+	quiet    = 100 * time.Millisecond // after an event, for those that follow it
+	tooLong  = time.Second            // but no longer, while they go on
+
+	backoffFirst = time.Second // after what the kernel refused
+	backoffLast  = time.Minute
+
+	// Somebody who undoes what we do, as often as we do it, gets a pass every fightPause
+	// after fightRounds of them in a minute.
+	fightRounds = 20
+	fightPause  = 5 * time.Second
+)
+
+// base keeps what was applied. It is one goroutine; what others may see of it is under mu.
+type base struct {
+	o        *Options
+	problems *problems
+	hub      *hub
+	follow   func(context.Context, Wanted) // what is applied now, after each pass that found it so
+
+	heard func(kernel.Change) bool // tells others too; true: it concerns what is applied
+
+	loads  <-chan load
+	record chan struct{} // something else was applied
+	calls  chan func(context.Context)
+
+	kernel Kernel
+	opened Wanted // what the kernel was opened for
+	watch  Watcher
+
+	loaded    *load // the last, unless it was taken
+	forced    bool  // it is to be taken whatever is applied
+	lastTaken state.Router
+	resolved  state.Router // with fresh addresses of the endpoints
+	steer     endpoint.Watch
+	first     bool // no pass was made yet
+	reloading bool // a supervisor waits for the end of a reload
+	wait      time.Duration
+	changes   []time.Time // of the kernel, by us, in the last minute
+
+	mu         sync.Mutex
+	current    Wanted
+	holds      state.Router // as it was last read
+	lastChange time.Time
+}
+
+// errNothing says that an agent that follows no file has nothing to keep.
+var errNothing = errors.New("nothing is applied")
+
+// run serves until ctx ends, or nothing is applied and there is no file to apply.
+func (b *base) run(ctx context.Context) error {
+	defer b.close()
+	slow := time.NewTicker(slowPass)
+	defer slow.Stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	steer := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-b.calls:
+			f(ctx)
+			continue
+		case l := <-b.loads:
+			b.take(l)
+			b.reloading = b.reloading || l.forced
+			steer = true
+		case <-b.changed():
+			if !b.listen() {
+				continue
+			}
+			if !b.calm(ctx) {
+				return nil
+			}
+			if b.wait > 0 {
+				continue // the timer comes
+			}
+		case <-b.record:
+		case <-slow.C:
+		case <-next.C:
+		}
+		err := b.pass(ctx, steer)
+		if steer && b.reloading {
+			b.reloading = false
+			b.o.Notify.ready()
+		}
+		steer = false
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errNothing):
+			return nil
+		case err != nil:
+			b.wait = min(max(2*b.wait, backoffFirst), backoffLast)
+			next.Reset(b.wait)
+		default:
+			b.wait = 0
+			if b.fights() {
+				next.Reset(fightPause)
+				b.wait = fightPause
+			}
+		}
+	}
+}
+
+// calm waits until no more events come; false when ctx ends.
+func (b *base) calm(ctx context.Context) bool {
+	end := time.After(tooLong)
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-end:
+			return true
+		case <-b.changed():
+			b.listen()
+		case <-time.After(quiet):
+			return true
+		}
+	}
+}
+
+// changed has a value when others changed something; nil while nobody listens.
+func (b *base) changed() <-chan struct{} {
+	if b.watch == nil {
+		return nil
+	}
+	return b.watch.Changed()
+}
+
+// listen takes what changed, and reports whether it concerns what is applied.
+func (b *base) listen() bool {
+	c, err := b.watch.Take()
+	if err != nil { // another one is opened by the next pass
+		b.close()
+		c.All = true
+	}
+	b.problems.set("watch", err)
+	return b.heard(c)
+}
+
+func (b *base) close() {
+	if b.watch != nil {
+		b.watch.Close()
+	}
+	if b.kernel != nil {
+		b.kernel.Close()
+	}
+	b.watch, b.kernel = nil, nil
+}
+
+// fights reports whether somebody undoes all the time what we do.
+func (b *base) fights() bool {
+	b.changes = slices.DeleteFunc(b.changes, func(t time.Time) bool { return time.Since(t) > time.Minute })
+	fighting := len(b.changes) >= fightRounds
+	if fighting {
+		b.problems.set("fight", errors.New("another program keeps changing what is tombolo's: `tombolo watch` shows what"))
+	} else if len(b.changes) == 0 {
+		b.problems.set("fight", nil)
+	}
+	return fighting
+}
+
+// take keeps what the loader found for the next pass.
+func (b *base) take(l load) {
+	b.resolved = l.resolved
+	if b.o.Source == nil || !l.file {
+		return
+	}
+	b.problems.set("file", l.err)
+	if l.err == nil {
+		b.loaded = &l
+		b.forced = b.forced || l.forced
+	}
+}
+
+// pass brings the router to what is applied, or to what its file wants now.
+func (b *base) pass(ctx context.Context, steer bool) error {
+	unlock, err := b.o.Records.Lock(ctx)
+	if err != nil {
+		return err // somebody changes this router: later
+	}
+	defer unlock()
+	applied, err := b.o.Records.Applied()
+	nothing := errors.Is(err, os.ErrNotExist)
+	if err != nil && !nothing {
+		b.problems.set("record", err)
+		return err
+	}
+	b.problems.set("record", nil)
+	if next, ok := b.due(applied, nothing); ok {
+		if err := b.adopt(ctx, applied, next); err == nil {
+			return nil
+		} else if ctx.Err() != nil {
+			return err
+		}
+		// What was there is kept.
+	}
+	if nothing {
+		b.set(Wanted{}, state.Router{}, false)
+		b.follow(ctx, Wanted{})
+		if b.o.Source == nil && !b.o.Stay {
+			return errNothing
+		}
+		return nil
+	}
+	err = b.keep(ctx, applied, steer)
+	b.problems.set("apply", err)
+	return err
+}
+
+// due returns what the file wants, if it is to take the place of what is applied.
+func (b *base) due(applied Wanted, nothing bool) (Wanted, bool) {
+	if b.loaded == nil || b.o.Records.Waiting() {
+		return Wanted{}, false
+	}
+	w, source := b.loaded.wanted, b.o.Source
+	own := !nothing && applied.File == source.Name()
+	switch {
+	case b.forced, w.Digest != source.Taken():
+		return w, true
+	case own && !sameRouter(w.Router, applied.Router):
+		return w, true // the machine around it changed: a lease, a device
+	}
+	b.loaded = nil
+	return Wanted{}, false
+}
+
+// sameRouter compares two routers but for the addresses of endpoints, which Steer follows.
+func sameRouter(a, b state.Router) bool {
+	return reflect.DeepEqual(unresolved(a), unresolved(b))
+}
+
+func unresolved(r state.Router) state.Router {
+	r.Interfaces = slices.Clone(r.Interfaces)
+	for i, f := range r.Interfaces {
+		if f.WireGuard == nil {
+			continue
+		}
+		d := *f.WireGuard
+		d.Peers = slices.Clone(d.Peers)
+		for j := range d.Peers {
+			if len(d.Peers[j].Endpoints) > 0 {
+				d.Peers[j].Addresses = nil
+			}
+		}
+		r.Interfaces[i].WireGuard = &d
+	}
+	return r
+}
+
+// adopt brings the router to what the file wants. On an error nothing was changed.
+func (b *base) adopt(ctx context.Context, applied, next Wanted) error {
+	last := b.steer.Last
+	b.steer.Last = applied.Router
+	err := b.bring(ctx, next, next.Router)
+	if err == nil {
+		err = b.o.Records.Remember(next)
+	}
+	if err == nil {
+		err = b.o.Source.Take(next.Digest)
+	}
+	if err != nil {
+		b.steer.Last = last
+		b.problems.set("file", fmt.Errorf("%s was not applied: %w", b.o.Source.Name(), err))
+		return err
+	}
+	b.problems.set("file", nil)
+	b.loaded, b.forced, b.resolved = nil, false, state.Router{}
+	b.steer = endpoint.Watch{Last: next.Router}
+	b.hub.emit(api.Event{Kind: Reloaded, Text: fmt.Sprintf("%s is in force, as site %s", next.File, next.Router.Site)})
+	b.follow(ctx, next)
+	return nil
+}
+
+// keep brings the router to what is applied, and its endpoints to where their names lead.
+func (b *base) keep(ctx context.Context, applied Wanted, steer bool) error {
+	want := applied.Router
+	if sameRouter(b.resolved, want) {
+		want = b.resolved
+	}
+	if b.steer.Last.Version == 0 || !sameRouter(b.steer.Last, want) {
+		b.steer = endpoint.Watch{Last: applied.Router}
+	}
+	if err := b.bring(ctx, applied, want); err != nil {
+		return err
+	}
+	if steer {
+		for _, op := range b.steer.Steer(b.holds, want, time.Now()) {
+			if err := b.kernel.Apply(ctx, []plan.Op{op}); err != nil {
+				return err
+			}
+			b.hub.emit(api.Event{Kind: Applied, Text: "endpoint moves: " + strings.Join(op.Commands(), "; ")})
+		}
+	}
+	b.follow(ctx, applied)
+	return nil
+}
+
+// bring makes the router hold want, which is w's router with other addresses of endpoints.
+func (b *base) bring(ctx context.Context, w Wanted, want state.Router) error {
+	if err := b.open(w); err != nil {
+		return err
+	}
+	have, err := b.kernel.Read(ctx, want)
+	if err != nil {
+		return err
+	}
+	p := plan.Diff(have, endpoint.Roamed(have, want, b.steer.Last, time.Now()))
+	if len(p.Conflicts) > 0 {
+		c := p.Conflicts[0]
+		return fmt.Errorf("%s %s is in the way: %s", c.Object.Kind(), c.Object.ID(), c.Reason)
+	}
+	if len(p.Ops) > 0 {
+		if err := b.kernel.Apply(ctx, p.Ops); err != nil {
+			return err
+		}
+		b.changes = append(b.changes, time.Now())
+		b.hub.emit(api.Event{Kind: Applied, Text: summary(p.Ops)})
+		if have, err = b.kernel.Read(ctx, want); err != nil {
+			return err
+		}
+		if left := plan.Diff(have, endpoint.Roamed(have, want, b.steer.Last, time.Now())); !left.Empty() {
+			return fmt.Errorf("the router does not hold what was applied: %s", summary(left.Ops))
+		}
+	}
+	b.set(w, have, len(p.Ops) > 0)
+	return nil
+}
+
+// shown is how many operations a summary names.
+const shown = 4
+
+func summary(ops []plan.Op) string {
+	var words []string
+	for _, op := range ops[:min(shown, len(ops))] {
+		words = append(words, op.String())
+	}
+	if more := len(ops) - len(words); more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(words, ", ")
+}
+
+// open opens the kernel for w, again only where it must be another one.
+func (b *base) open(w Wanted) error {
+	same := b.opened.Router.Owner == w.Router.Owner && b.opened.Keys == w.Keys
+	if b.kernel != nil && same {
+		return nil
+	}
+	b.close()
+	k, err := b.o.Machine.Kernel(w)
+	if err != nil {
+		return err
+	}
+	b.kernel, b.opened = k, w
+	if b.watch, err = k.Watch(); err != nil {
+		b.close()
+	}
+	return err
+}
+
+func (b *base) set(w Wanted, holds state.Router, changed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current, b.holds = w, holds
+	if changed {
+		b.lastChange = time.Now()
+	}
+}
+
+// now returns what is applied, and when the kernel was last changed.
+func (b *base) now() (Wanted, time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.current, b.lastChange
+}
+
+// load is what the loader found.
+type load struct {
+	file     bool // the file was looked at
+	forced   bool // take it even if nothing changed
+	wanted   Wanted
+	err      error
+	resolved state.Router // what is applied, with fresh addresses
+}

@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"tombolo/internal/babel/mac"
+	"tombolo/internal/babel/udp"
+	"tombolo/internal/kernel"
+	"tombolo/internal/key"
+	"tombolo/internal/plan"
+	"tombolo/internal/state"
+)
+
+// Wanted is what a router must hold, and where that comes from.
+type Wanted struct {
+	Router state.Router // its endpoints resolved, as far as they could be
+	Keys   key.Store
+	File   string // the network file, as an absolute path
+	Digest string // of the file's text
+	Sites  []Site // of the network, by name
+}
+
+// Site is a router of the network, so that people can name it.
+type Site struct {
+	Name     string     `json:"name"`
+	Babel    uint32     `json:"babel"` // the upper half of its router-ids
+	Address  netip.Addr `json:"address"`
+	Address6 netip.Addr `json:"address6"`
+}
+
+// Records are what the commands and the agent write down for each other, in the run folder.
+type Records interface {
+	// Applied returns what was last applied. The error Is os.ErrNotExist if nothing is.
+	Applied() (Wanted, error)
+	// Remember makes w what was last applied.
+	Remember(w Wanted) error
+	// Waiting reports whether a change waits for its confirmation.
+	Waiting() bool
+	// Lock keeps others from changing the router until the function it returns is called.
+	Lock(ctx context.Context) (unlock func(), err error)
+}
+
+// Source is a network file that the agent follows.
+type Source interface {
+	// Name is the file's absolute path.
+	Name() string
+	// Load returns what the file wants of this router. It may take seconds.
+	Load(ctx context.Context) (Wanted, error)
+	// Taken returns the Digest of the file that was last taken; empty before the first.
+	Taken() string
+	// Take remembers it, until everything of ours is taken away from the router.
+	Take(digest string) error
+}
+
+// Kernel is what the base loop does to a router. It serves one goroutine.
+type Kernel interface {
+	Read(ctx context.Context, want state.Router) (state.Router, error)
+	Apply(ctx context.Context, ops []plan.Op) error
+	// Watch tells what others change. It is called once.
+	Watch() (Watcher, error)
+	Close()
+}
+
+// Watcher tells what others change on a router.
+type Watcher interface {
+	// Changed has a value when there is something to Take.
+	Changed() <-chan struct{}
+	// Take returns what happened since the last time. An error says that the watcher is
+	// broken and that another is needed.
+	Take() (kernel.Change, error)
+	Close()
+}
+
+// RouteTable is where learned routes go. It serves one goroutine, and may only touch
+// routes with the protocol that it was opened for.
+type RouteTable interface {
+	// Routes returns the routes with a protocol number: of all tables, where none is named.
+	Routes(ctx context.Context, tables []uint32, protocol uint8) ([]state.Route, error)
+	Apply(ctx context.Context, ops []plan.Op) error
+	Watch() (Watcher, error)
+	Close()
+}
+
+// Eyes look at a router and change nothing. They serve one goroutine.
+type Eyes interface {
+	// Device returns how a device is; false where there is none of that name.
+	Device(name string) (kernel.Device, bool, error)
+	// Tunnels returns the WireGuard devices of our interfaces, by name.
+	Tunnels(names []string) (map[string]kernel.Tunnel, error)
+	Close()
+}
+
+// Meter counts what devices carry. It serves one goroutine.
+type Meter interface {
+	Counters() (map[string]kernel.Counter, error)
+	Close()
+}
+
+// Socket is the speaker's. Receive serves one goroutine, the rest any.
+type Socket interface {
+	Receive(b *udp.Batch) ([]udp.Packet, error)
+	Send(index int, from, to netip.Addr, payload []byte) error
+	Join(index int) error
+	Close() error
+}
+
+// Machine is the router that an agent runs on, seen through functions that open its parts.
+type Machine struct {
+	Kernel func(Wanted) (Kernel, error)
+	Table  func(owner state.Owner, protocol uint8) (RouteTable, error)
+	Eyes   func(Wanted) (Eyes, error)
+	Meter  func() (Meter, error)
+	Socket func(start time.Time) (Socket, error)
+	// MAC returns the key of a segment.
+	MAC func(s key.Store, name string) (mac.Key, error)
+	// Resolve finds where the endpoints lead.
+	Resolve func(ctx context.Context, r state.Router) (state.Router, []error)
+}

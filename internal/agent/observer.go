@@ -1,0 +1,316 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"tombolo/internal/api"
+	"tombolo/internal/babel"
+	"tombolo/internal/kernel"
+	"tombolo/internal/key"
+	"tombolo/internal/state"
+)
+
+const (
+	lookEvery  = 2 * time.Second        // at handshakes
+	lookAtAll  = 15                     // of them: at devices too, for what no event told
+	meterEvery = 200 * time.Millisecond // how soon it is seen that a link carries traffic
+	settleLook = 10 * time.Millisecond  // devices change by several events at a time
+
+	// A WireGuard session is renewed after 120 s by who began it, when it sends
+	// (REKEY_AFTER_TIME), and an attempt is repeated every 5 s (REKEY_TIMEOUT; WireGuard's
+	// whitepaper §6.1): an older one, with data sent and none received, waits in vain.
+	overdueAge = 135 * time.Second
+
+	// sessionLife is how long a session lasts without a new handshake (REJECT_AFTER_TIME).
+	sessionLife = 180 * time.Second
+
+	// A rate is over the last rateSpan.
+	rateSpan = 5 * time.Second
+)
+
+// sight is what an observer saw.
+type sight struct {
+	devices map[string]kernel.Device
+	tunnels map[string]kernel.Tunnel
+	rates   map[peerID]rate
+	announc []api.Announcement
+}
+
+type peerID struct {
+	device string
+	peer   key.Public
+}
+
+// rate is how much a peer sends and receives, in bytes/s.
+type rate struct{ rx, tx float64 }
+
+// sample is what a peer had sent and received at a time.
+type sample struct {
+	at     time.Time
+	rx, tx uint64
+}
+
+// observer looks at the machine, for the speaker's host and for people.
+type observer struct {
+	machine  *Machine
+	problems *problems
+	hub      *hub
+	wake     chan struct{}
+
+	mu     sync.Mutex
+	wanted Wanted
+	host   *host
+	seen   sight
+
+	// The goroutine's.
+	eyes    Eyes
+	opened  state.Owner
+	samples map[peerID][]sample
+	overdue map[string]bool // tunnels, by name
+	probes  map[netip.Addr]*probe
+	said    map[babel.Key]bool // announced at the last look
+}
+
+func newObserver(m *Machine, p *problems) *observer {
+	return &observer{
+		machine: m, problems: p, hub: p.hub, wake: make(chan struct{}, 1),
+		samples: map[peerID][]sample{}, probes: map[netip.Addr]*probe{}, said: map[babel.Key]bool{},
+	}
+}
+
+// follow is told what is applied, and who wants to know.
+func (o *observer) follow(w Wanted, h *host) {
+	o.mu.Lock()
+	o.wanted, o.host = w, h
+	o.mu.Unlock()
+	o.look()
+}
+
+// look has the observer look soon.
+func (o *observer) look() { poke(o.wake) }
+
+// sight returns what was seen last.
+func (o *observer) sight() sight {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.seen
+}
+
+func (o *observer) subject() (Wanted, *host) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.wanted, o.host
+}
+
+// run looks until ctx ends.
+func (o *observer) run(ctx context.Context) {
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() { o.meter(ctx) })
+	defer func() {
+		if o.eyes != nil {
+			o.eyes.Close()
+		}
+		for _, p := range o.probes {
+			p.end()
+		}
+	}()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	tunnels, devices := true, true // what to look at
+	for n := 1; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			n++
+			tunnels, devices = true, n%lookAtAll == 0
+		case <-o.wake:
+			devices = true
+			select {
+			case <-time.After(settleLook):
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case <-o.wake:
+			default:
+			}
+		}
+		w, h := o.subject()
+		if w.Router.Version == 0 {
+			continue
+		}
+		err := o.lookAt(ctx, w, h, tunnels, devices)
+		o.problems.set("observe", err)
+		tunnels, devices = false, err != nil
+	}
+}
+
+// lookAt looks at everything that w speaks of.
+func (o *observer) lookAt(ctx context.Context, w Wanted, h *host, tunnels, devices bool) error {
+	if o.eyes == nil || o.opened != w.Router.Owner {
+		if o.eyes != nil {
+			o.eyes.Close()
+			o.eyes = nil
+		}
+		eyes, err := o.machine.Eyes(w)
+		if err != nil {
+			return err
+		}
+		o.eyes, o.opened = eyes, w.Router.Owner
+		tunnels, devices = true, true
+	}
+	last := o.sight()
+	s := sight{devices: last.devices, tunnels: last.tunnels, rates: last.rates}
+	if devices {
+		s.devices = map[string]kernel.Device{}
+		for _, name := range devicesOf(w.Router) {
+			d, there, err := o.eyes.Device(name)
+			if err != nil {
+				return err
+			}
+			if there {
+				s.devices[name] = d
+			}
+		}
+	}
+	if tunnels {
+		var names []string
+		for _, f := range w.Router.Interfaces {
+			names = append(names, f.Name)
+		}
+		var err error
+		if s.tunnels, err = o.eyes.Tunnels(names); err != nil {
+			return err
+		}
+		s.rates, o.overdue = o.measure(s.tunnels, time.Now())
+	}
+	o.probe(ctx, w.Router.Babel)
+	s.announc = o.announcements(w.Router, s)
+	o.mu.Lock()
+	o.seen = s
+	o.mu.Unlock()
+	if h != nil {
+		f := facts{devices: s.devices, overdue: o.overdue}
+		for _, a := range s.announc {
+			if a.Now {
+				f.announce = append(f.announce, babel.Announcement{Key: babel.Key{Dst: a.Dst, Src: a.Src}})
+			}
+		}
+		newest(h.facts, f)
+	}
+	o.tell(s.announc)
+	return nil
+}
+
+// devicesOf returns the devices that a router has anything to do with.
+func devicesOf(r state.Router) []string {
+	all := map[string]bool{}
+	for _, f := range r.Interfaces {
+		all[f.Name] = true
+	}
+	for _, l := range r.LANs {
+		all[l.Device] = true
+	}
+	for _, u := range r.Uplinks {
+		all[u.Device] = true
+	}
+	if r.Babel != nil {
+		for _, l := range r.Babel.Links {
+			all[l.Device] = true
+		}
+		for _, a := range r.Babel.Announce {
+			if a.Device != "" {
+				all[a.Device] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// measure returns the peers' rates, and the tunnels that wait in vain for a handshake.
+func (o *observer) measure(tunnels map[string]kernel.Tunnel, now time.Time) (map[peerID]rate, map[string]bool) {
+	rates, overdue, samples := map[peerID]rate{}, map[string]bool{}, map[peerID][]sample{}
+	for device, t := range tunnels {
+		for _, p := range t.Peers {
+			id := peerID{device, p.PublicKey}
+			before := o.samples[id]
+			this := sample{now, p.Received, p.Sent}
+			if n := len(before); n > 0 && (before[n-1].rx > this.rx || before[n-1].tx > this.tx) {
+				before = nil // it is another interface of the same name
+			}
+			if n := len(before); n > 0 {
+				age := now.Sub(time.Unix(p.Handshake, 0))
+				quiet := this.tx > before[n-1].tx && this.rx == before[n-1].rx
+				if len(t.Peers) == 1 && p.Handshake > 0 && age > overdueAge {
+					overdue[device] = quiet
+				}
+				first := before[0]
+				if d := now.Sub(first.at).Seconds(); d > 0 {
+					rates[id] = rate{float64(this.rx-first.rx) / d, float64(this.tx-first.tx) / d}
+				}
+			}
+			before = append(slices.Clone(before), this)
+			for len(before) > 2 && now.Sub(before[1].at) >= rateSpan {
+				before = before[1:]
+			}
+			samples[id] = before
+		}
+	}
+	o.samples = samples
+	return rates, overdue
+}
+
+// tell says what is announced now and was not before, and the other way round.
+func (o *observer) tell(as []api.Announcement) {
+	said := map[babel.Key]bool{}
+	for _, a := range as {
+		k := babel.Key{Dst: a.Dst, Src: a.Src}
+		was, known := o.said[k]
+		said[k] = a.Now
+		if known && was != a.Now {
+			kind := Withdraw
+			if a.Now {
+				kind = Announce
+			}
+			o.hub.emit(api.Event{Kind: kind, Text: a.Why, Device: a.Device, Route: keyText(k)})
+		}
+	}
+	o.said = said
+}
+
+// meter counts packets, so that the speaker knows which links are in use.
+func (o *observer) meter(ctx context.Context) {
+	m, err := o.machine.Meter()
+	if err != nil {
+		o.problems.set("meter", err)
+		return
+	}
+	defer m.Close()
+	tick := time.NewTicker(meterEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		_, h := o.subject()
+		if h == nil {
+			continue
+		}
+		counters, err := m.Counters()
+		o.problems.set("meter", err)
+		packets := make(map[string]uint64, len(counters))
+		for name, c := range counters {
+			packets[name] = c.RxPackets + c.TxPackets
+		}
+		newest(h.traffic, packets)
+	}
+}

@@ -1,0 +1,380 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"tombolo/internal/agent"
+	"tombolo/internal/api"
+)
+
+// defaultFile is the network file that an agent follows when it is told none.
+const defaultFile = "/etc/tombolo/network.yaml"
+
+// agentLock is held by the one agent of a router while it lives.
+const agentLock = "agent.lock"
+
+func (a *app) agentCommand() *cobra.Command {
+	var t target
+	var applied, down bool
+	var group string
+	c := &cobra.Command{
+		Use:   "agent",
+		Short: "Keep this router right, and find its routes",
+		Long: `Keep this router right: follow the network file, put back what others change, resolve
+endpoint names again, and speak Babel with the other routers, so that every prefix is reached
+by the fastest way there is. It stays in the foreground; docs/agent.md has a unit for systemd
+and a script for OpenWrt. "tombolo apply" leaves an agent behind where none runs.
+
+SIGHUP takes the file, also after another was applied by hand. SIGTERM ends the agent and
+leaves all forwarding as it is: "tombolo down", or --down, takes everything away.`,
+		Example: "  tombolo agent --site op1\n  tombolo status",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := asRoot(); err != nil {
+				return err
+			}
+			if down {
+				return a.lockedDown(c.Context(), t.keys)
+			}
+			if t.file == "" && !applied {
+				if _, err := os.Stat(defaultFile); err == nil {
+					t.file = defaultFile
+				}
+			}
+			return a.runAgent(c.Context(), &t, group, !applied)
+		},
+	}
+	t.flags(a, c)
+	c.Flags().StringVar(&t.file, "file", "", "the network file to follow (default: "+defaultFile+" if it is there, else what was applied)")
+	_ = c.MarkFlagFilename("file", "yaml", "yml")
+	c.Flags().StringVar(&group, "group", "", "let this group ask for status, routes, watch and ping")
+	c.Flags().BoolVar(&t.partial, "partial", false, "follow the file although it says things that this version does not build")
+	c.Flags().BoolVar(&t.lab, "lab", false, "this router is a lab's")
+	_ = c.Flags().MarkHidden("lab")
+	c.Flags().BoolVar(&applied, "applied", false, "follow no file, only what was applied, and end when nothing is")
+	_ = c.Flags().MarkHidden("applied")
+	c.Flags().BoolVar(&down, "down", false, "take all that is tombolo's away, and end the agent that runs")
+	return c
+}
+
+// Memory of an agent: it works little and lives long, so it may collect often.
+const (
+	agentGC     = 50
+	agentMemory = 24 << 20
+)
+
+func (a *app) runAgent(ctx context.Context, t *target, group string, stay bool) error {
+	debug.SetGCPercent(agentGC)
+	debug.SetMemoryLimit(agentMemory)
+	log := slog.New(slog.NewTextHandler(a.err, nil))
+	alone, err := a.claim()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = alone.Close() }()
+	socket, err := a.openSocket(group)
+	if err != nil {
+		return err
+	}
+	o := agent.Options{
+		Version: version, Records: &records{app: a}, Machine: a.agentMachine(), Socket: socket, Log: log,
+		Notify: agent.NewNotifier(), Stay: stay,
+	}
+	if t.file != "" {
+		source, err := a.newSource(t, log)
+		if err != nil {
+			return err
+		}
+		o.Source = source
+	}
+	agent := agent.New(o)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	ctx, cancel := context.WithCancel(ctx)
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+				o.Notify.Reloading()
+				agent.Reload()
+			}
+		}
+	}()
+	err = agent.Run(ctx)
+	o.Notify.Stopping()
+	cancel()
+	<-heard
+	return err
+}
+
+// claim makes this process the router's agent. The one that is there may just be ending.
+func (a *app) claim() (*os.File, error) {
+	if err := os.MkdirAll(a.runDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make run folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(a.runDir, agentLock), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("become this router's agent: %w", err)
+	}
+	for end := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			return f, nil
+		}
+		if time.Now().After(end) {
+			_ = f.Close()
+			return nil, hinted{errors.New("an agent runs on this router already"), "tombolo status says what it does"}
+		}
+	}
+}
+
+func (a *app) socketPath() string { return filepath.Join(a.runDir, api.SocketName) }
+
+// openSocket opens the agent's socket, for root, and for a group where one is named.
+func (a *app) openSocket(group string) (net.Listener, error) {
+	path := a.socketPath()
+	_ = os.Remove(path) // of an agent that was killed: this one holds the lock
+	mask := unix.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	unix.Umask(mask)
+	if err != nil {
+		return nil, fmt.Errorf("open the agent's socket: %w", err)
+	}
+	if group == "" {
+		return l, nil
+	}
+	g, err := user.LookupGroup(group)
+	if err == nil {
+		var gid int
+		if gid, err = strconv.Atoi(g.Gid); err == nil {
+			err = errors.Join(os.Chown(path, 0, gid), os.Chmod(path, 0o660), os.Chmod(a.runDir, 0o755))
+		}
+	}
+	if err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("let group %s use the agent's socket: %w", group, err)
+	}
+	return l, nil
+}
+
+// ask sends a request to this router's agent.
+func (a *app) ask(ctx context.Context, r api.Request, each func(api.Reply) error) error {
+	return explainNoAgent(api.Ask(ctx, a.socketPath(), r, each))
+}
+
+func (a *app) askOne(ctx context.Context, r api.Request) (api.Reply, error) {
+	reply, err := api.One(ctx, a.socketPath(), r)
+	return reply, explainNoAgent(err)
+}
+
+func explainNoAgent(err error) error {
+	switch {
+	case errors.Is(err, api.ErrNoAgent):
+		return hinted{err, "tombolo apply FILE leaves one behind; a service runs tombolo agent --site NAME (docs/agent.md)"}
+	case errors.Is(err, os.ErrPermission):
+		return hinted{errors.New("only root may ask the agent, or the group that it was started with"), "sudo " + cmp.Or(os.Getenv("_"), "tombolo") + "; or tombolo agent --group NAME"}
+	}
+	return err
+}
+
+// agentStart is how long a new agent may take to open its socket.
+const agentStart = 10 * time.Second
+
+// ensureAgent tells the agent that something else was applied; where none runs, one is
+// started that outlives this process.
+func (a *app) ensureAgent(ctx context.Context) error {
+	_, err := api.One(ctx, a.socketPath(), api.Request{Do: api.DoApplied})
+	if !errors.Is(err, api.ErrNoAgent) {
+		return err
+	}
+	if err := a.detach("agent", "--applied"); err != nil {
+		return fmt.Errorf("start the agent: %w", err)
+	}
+	for end := time.Now().Add(agentStart); time.Now().Before(end); {
+		if c, err := net.Dial("unix", a.socketPath()); err == nil {
+			return c.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("the agent did not start: see %s", filepath.Join(a.runDir, "log"))
+}
+
+// retireAgent ends the agent, if one runs, with its routes and a goodbye. What does not
+// answer is ended the hard way.
+func (a *app) retireAgent(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	_, err := api.One(ctx, a.socketPath(), api.Request{Do: api.DoRetire})
+	if errors.Is(err, api.ErrNoAgent) {
+		return nil
+	}
+	f, lockErr := os.OpenFile(filepath.Join(a.runDir, agentLock), os.O_RDWR|unix.O_CLOEXEC, 0)
+	if lockErr != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	for unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil { // it still lives
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the agent does not end: %w", errors.Join(err, ctx.Err()))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return err
+}
+
+// records are what an agent finds in the run folder.
+type records struct {
+	app *app
+	mu  sync.Mutex
+	was os.FileInfo // of what last holds
+	got agent.Wanted
+}
+
+// Applied implements agent.Records. The file is read again only when it is another one.
+func (r *records) Applied() (agent.Wanted, error) {
+	path := filepath.Join(r.app.runDir, wantedFile)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	is, err := os.Stat(path)
+	if err != nil {
+		r.was = nil
+		return agent.Wanted{}, err
+	}
+	if r.was != nil && os.SameFile(is, r.was) && is.ModTime().Equal(r.was.ModTime()) && is.Size() == r.was.Size() {
+		return r.got, nil
+	}
+	m, err := readRunFile[remembered](r.app, wantedFile)
+	if err != nil {
+		return agent.Wanted{}, err
+	}
+	w, err := m.wanted()
+	if err != nil {
+		return agent.Wanted{}, err
+	}
+	r.was, r.got = is, w
+	return w, nil
+}
+
+// Remember implements agent.Records.
+func (r *records) Remember(w agent.Wanted) error {
+	m, err := rememberWanted(w)
+	if err != nil {
+		return err
+	}
+	return r.app.writeRunFile(wantedFile, m)
+}
+
+// Waiting implements agent.Records.
+func (r *records) Waiting() bool { return r.app.pending() }
+
+// Lock implements agent.Records.
+func (r *records) Lock(ctx context.Context) (func(), error) {
+	r.app.trimLog()
+	return r.app.lock(ctx)
+}
+
+// maxLog bounds the log in bytes: the run folder lies in memory.
+const maxLog = 256 << 10
+
+// trimLog empties the log of the detached processes when it has grown too long.
+func (a *app) trimLog() {
+	path := filepath.Join(a.runDir, "log")
+	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
+		_ = os.Truncate(path, 0) // they append, so the next line is the first
+	}
+}
+
+// source is the network file that an agent follows.
+type source struct {
+	app    *app
+	target target
+	log    *slog.Logger
+	said   string // warnings, at the last Load
+}
+
+// takenFile says which file an agent took last, and how it was then.
+const takenFile = "taken.json"
+
+type taken struct{ File, Digest string }
+
+func (a *app) newSource(t *target, log *slog.Logger) (*source, error) {
+	s := &source{app: a, target: *t, log: log}
+	var err error
+	if s.target.file, err = filepath.Abs(t.file); err != nil {
+		return nil, fmt.Errorf("follow %s: %w", t.file, err)
+	}
+	return s, nil
+}
+
+// Name implements agent.Source.
+func (s *source) Name() string { return s.target.file }
+
+// Load implements agent.Source. What there is to say beside mistakes goes to the log when
+// it is something else than the last time.
+func (s *source) Load(ctx context.Context) (agent.Wanted, error) {
+	var said bytes.Buffer
+	quiet := &app{in: s.app.in, out: &said, err: &said, runDir: s.app.runDir}
+	t := s.target
+	n, err := quiet.read(t.file)
+	if err != nil {
+		return agent.Wanted{}, err
+	}
+	if n.Network == nil {
+		return agent.Wanted{}, fmt.Errorf("%s has mistakes, and what was applied before is kept: %w", t.file, n.diagnostics.Err())
+	}
+	if n, err = quiet.site(n, &t); err != nil {
+		return agent.Wanted{}, err
+	}
+	if err := unbuilt(n.diagnostics, t.partial); err != nil {
+		return agent.Wanted{}, err
+	}
+	w, err := quiet.want(ctx, n, &t, true)
+	if text := said.String(); text != s.said {
+		s.said = text
+		for line := range bytes.Lines(said.Bytes()) {
+			s.log.Info(string(bytes.TrimSpace(line)))
+		}
+	}
+	return w, err
+}
+
+// Taken implements agent.Source.
+func (s *source) Taken() string {
+	t, err := readRunFile[taken](s.app, takenFile)
+	if err != nil || t.File != s.target.file {
+		return ""
+	}
+	return t.Digest
+}
+
+// Take implements agent.Source.
+func (s *source) Take(digest string) error {
+	return s.app.writeRunFile(takenFile, taken{s.target.file, digest})
+}

@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tombolo/internal/api"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show how this router is: links, neighbours, uplinks, problems",
+		Long: `Show how this router is, as its agent sees it: what is wrong, first; each link with its
+state, round trip, loss, handshake and traffic; LANs and uplinks; what is announced to the
+other routers, and why or why not. The exit code is 1 if there is a problem.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := a.askOne(c.Context(), api.Request{Do: api.DoStatus})
+			if err != nil {
+				return err
+			}
+			if a.json {
+				err = a.writeJSON(r.Status)
+			} else {
+				_, err = io.WriteString(a.out, a.statusText(r.Status))
+			}
+			if err == nil && len(r.Status.Problems) > 0 {
+				return exitCode(exitError)
+			}
+			return err
+		},
+	}
+}
+
+func (a *app) statusText(s *api.Status) string {
+	var b strings.Builder
+	if s.Site == "" {
+		b.WriteString("nothing is applied on this router\n")
+	} else {
+		fmt.Fprintf(&b, "%s of network %s", a.bold(s.Site), s.Network)
+		if s.WireGuard != "" {
+			fmt.Fprintf(&b, ", WireGuard: %s", s.WireGuard)
+		}
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(&b, "agent %s, up %s", s.Version, age(s.Started, s.Now))
+	switch {
+	case s.Follows != "" && s.Source != "" && s.Follows != s.Source:
+		fmt.Fprintf(&b, ", follows %s, but %s was applied by hand", s.Follows, s.Source)
+	case s.Follows != "":
+		fmt.Fprintf(&b, ", follows %s", s.Follows)
+	case s.Source != "":
+		fmt.Fprintf(&b, ", keeps what was applied from %s", s.Source)
+	}
+	if !s.LastChange.IsZero() {
+		fmt.Fprintf(&b, "; last changed something %s ago", age(s.LastChange, s.Now))
+	}
+	b.WriteString("\n")
+	if s.Waiting {
+		b.WriteString(a.paint(yellow, "a change waits for its confirmation: tombolo confirm") + "\n")
+	}
+	if len(s.Problems) > 0 {
+		b.WriteString("\n" + a.paint(red, "problems") + "\n")
+		for _, p := range s.Problems {
+			b.WriteString("  " + strings.ReplaceAll(strings.TrimSpace(p), "\n", "\n  ") + "\n")
+		}
+	}
+	a.links(&b, s)
+	a.devices(&b, "LAN", s.LANs)
+	a.devices(&b, "uplink", s.Uplinks)
+	a.announced(&b, s)
+	return b.String()
+}
+
+func (a *app) links(b *strings.Builder, s *api.Status) {
+	if len(s.Links) == 0 {
+		return
+	}
+	t := &table{title: []string{"link", "device", "state", "for", "rtt", "loss", "handshake", "in", "out", "routes", "endpoint"}, right: "   rrrrrrr"}
+	for _, l := range s.Links {
+		state, since, rtt, loss, shake, in, out, endpoint := l.State, "", "", "", "", "", "", ""
+		if !l.Since.IsZero() {
+			since = age(l.Since, s.Now)
+		}
+		if l.RTT > 0 {
+			rtt = fmt.Sprintf("%.1f ms", milliseconds(l.RTT))
+		}
+		if l.Cost != unusable || l.RTT > 0 {
+			loss = fmt.Sprintf("%.0f%%", 100*l.Loss)
+		}
+		if l.WireGuard {
+			shake, in, out = "never", perSecond(l.RxRate), perSecond(l.TxRate)
+			if !l.Handshake.IsZero() {
+				shake = age(l.Handshake, s.Now)
+			}
+			if endpoint = "-"; l.Endpoint.IsValid() {
+				endpoint = l.Endpoint.String()
+			}
+		}
+		t.row(orDash(l.Peer), l.Device, a.paint(colourOf(state), state), since, rtt, loss, shake, in, out, fmt.Sprint(l.Prefixes), endpoint)
+	}
+	b.WriteString("\n")
+	t.write(b)
+	if s.Routes > 0 {
+		fmt.Fprintf(b, "%s learned; tombolo routes shows them\n", count(s.Routes, "route"))
+	}
+}
+
+// unusable is the cost of a link that carries nothing.
+const unusable = 0xffff
+
+func (a *app) devices(b *strings.Builder, what string, ds []api.Device) {
+	if len(ds) == 0 {
+		return
+	}
+	t := &table{title: []string{what, "state", "addresses", "gateways"}}
+	for _, d := range ds {
+		t.row(d.Name, a.paint(colourOf(d.State), d.State), words(d.Addresses), words(d.Gateways))
+	}
+	b.WriteString("\n")
+	t.write(b)
+}
+
+func (a *app) announced(b *strings.Builder, s *api.Status) {
+	if len(s.Announced) == 0 {
+		return
+	}
+	t := &table{title: []string{"announces", "now", "because"}}
+	for _, x := range s.Announced {
+		now, colour := "yes", green
+		if !x.Now {
+			now, colour = "no", yellow
+		}
+		t.row(destination(x.Dst, x.Src), a.paint(colour, now), x.Why)
+	}
+	b.WriteString("\n")
+	t.write(b)
+}
+
+// colourOf returns the colour of a link's or a device's state.
+func colourOf(state string) string {
+	switch state {
+	case "up", "static":
+		return green
+	case "new", "suspect", "one-way", "no neighbour":
+		return yellow
+	}
+	return red
+}
+
+// Colours of a terminal.
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	strong = "1"
+)
+
+func (a *app) paint(colour, text string) string {
+	if !a.colour || text == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+func (a *app) bold(text string) string { return a.paint(strong, text) }
+
+// age says how long ago something was: 12s, 3m, 4h, 5d.
+func age(then, now time.Time) string {
+	switch d := max(now.Sub(then), 0); {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours())/24)
+	}
+}
+
+// perSecond writes a rate of bytes.
+func perSecond(bytes float64) string {
+	for _, unit := range []string{"B/s", "kB/s", "MB/s"} {
+		if bytes < 999.5 {
+			if unit == "B/s" || bytes >= 99.95 {
+				return fmt.Sprintf("%.0f %s", bytes, unit)
+			}
+			return fmt.Sprintf("%.1f %s", bytes, unit)
+		}
+		bytes /= 1000
+	}
+	return fmt.Sprintf("%.1f GB/s", bytes)
+}
+
+func destination(dst, src netip.Prefix) string {
+	if src.IsValid() {
+		return dst.String() + " from " + src.String()
+	}
+	return dst.String()
+}
+
+func words[T fmt.Stringer](things []T) string {
+	out := make([]string, len(things))
+	for i, t := range things {
+		out[i] = t.String()
+	}
+	return orDash(strings.Join(out, " "))
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
