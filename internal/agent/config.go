@@ -12,11 +12,11 @@ import (
 // newConfig makes the speaker's configuration of what is applied and what was seen.
 func (h *host) newConfig() (babel.Config, error) {
 	b := h.wanted.Router.Babel
-	c := babel.Config{RouterID: h.id, Seqno: h.seqno, Accept: babel.Policy{}}
+	c := babel.Config{RouterID: h.id, Seqno: h.seqno, Accept: babel.Policy{Exact: map[babel.Key][]uint32{}}}
 	for _, l := range b.Links {
 		link := babel.Link{
 			Name: l.Device, Tunnel: l.Tunnel, NoIPv6: l.NoIPv6, Foreign: l.Foreign, Only: l.Only,
-			Cost: uint16(min(max(10*l.Cost, 1), 0xfffe)),
+			Cost: uint16(min(max(10*l.Cost, 1), 0xfffe)), NextHop4: b.PrefSrc4,
 		}
 		link.Address, link.MTU = linkLocalOf(h.wanted.Router, l.Device)
 		if !l.Tunnel {
@@ -32,7 +32,11 @@ func (h *host) newConfig() (babel.Config, error) {
 		c.Links = append(c.Links, link)
 	}
 	for _, a := range b.Accept {
-		c.Accept[babel.Key{Dst: a.Dst, Src: a.Src}] = a.Origins
+		if a.Within {
+			c.Accept.Within = append(c.Accept.Within, a.Dst)
+		} else {
+			c.Accept.Exact[babel.Key{Dst: a.Dst, Src: a.Src}] = a.Origins
+		}
 	}
 	return c, nil
 }
@@ -55,7 +59,7 @@ func linkLocalOf(r state.Router, device string) (netip.Addr, int) {
 
 // ofSegment takes what a segment's device has, which the kernel or another program gave it.
 func ofSegment(l *babel.Link, d kernel.Device) {
-	l.MTU = d.MTU
+	l.MTU, l.NextHop4 = d.MTU, netip.Addr{}
 	for _, p := range d.Addresses {
 		switch a := p.Addr(); {
 		case a.Is4() && !l.NextHop4.IsValid():

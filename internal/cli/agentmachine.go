@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -42,8 +41,10 @@ func (a *app) agentMachine() agent.Machine {
 			return k, nil
 		},
 		Socket: func(start time.Time) (agent.Socket, error) { return udp.Open(start) },
-		MAC: func(_ key.Store, name string) (mac.Key, error) {
-			return mac.Key{}, fmt.Errorf("MAC key %s: this version knows no such keys", name)
+		MAC: func(s key.Store, name string) (mac.Key, error) {
+			k, err := s.MAC(key.Ref(name))
+			secret := k.Reveal()
+			return mac.Key{Algorithm: mac.HMACSHA256, Secret: secret[:]}, err
 		},
 		Resolve: func(ctx context.Context, r state.Router) (state.Router, []error) {
 			return endpoint.Resolve(ctx, r, endpoint.System, endpoint.Routed)
