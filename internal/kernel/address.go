@@ -42,6 +42,9 @@ type address struct {
 	index  int
 	prefix netip.Prefix // not masked
 	kernel bool         // the kernel made it by itself, and says so
+
+	// unusable says that duplicate address detection has not ended, or not well.
+	unusable bool
 }
 
 // decodeAddress reads an RTM_NEWADDR message.
@@ -51,9 +54,12 @@ func decodeAddress(b []byte) (address, bool) {
 	}
 	six := b[0] == unix.AF_INET6
 	a := address{index: int(int32(native.Uint32(b[4:])))}
+	flags := uint32(b[2])
 	var local, remote netip.Addr
 	attributes(b[sizeofIfAddrmsg:], func(kind uint16, v []byte) {
 		switch kind {
+		case unix.IFA_FLAGS:
+			flags = number(v)
 		case unix.IFA_LOCAL:
 			local = addr(v)
 		case unix.IFA_ADDRESS:
@@ -62,6 +68,8 @@ func decodeAddress(b []byte) (address, bool) {
 			a.kernel = octet(v) == protocolLL
 		}
 	})
+	// An optimistic address may be used while it is tentative (RFC 4429).
+	a.unusable = flags&unix.IFA_F_DADFAILED != 0 || flags&unix.IFA_F_TENTATIVE != 0 && flags&unix.IFA_F_OPTIMISTIC == 0
 	if !local.IsValid() {
 		local = remote
 	}

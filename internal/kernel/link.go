@@ -16,6 +16,10 @@ type link struct {
 	mtu   int
 	up    bool // administratively
 
+	// carrier says that packets can be sent: the device is up, plugged in, and asked to
+	// wait by nobody (RFC 2863, ifOperStatus up or unknown).
+	carrier bool
+
 	// bareIPv6 says that the kernel gives the interface no link-local address of its own
 	// (addrgenmode none).
 	bareIPv6 bool
@@ -38,7 +42,9 @@ func decodeLink(b []byte) (link, bool) {
 	if len(b) < unix.SizeofIfInfomsg {
 		return link{}, false
 	}
-	l := link{index: int(int32(native.Uint32(b[4:]))), up: native.Uint32(b[8:])&unix.IFF_UP != 0}
+	const ready = unix.IFF_RUNNING | unix.IFF_LOWER_UP
+	flags := native.Uint32(b[linkFlagsAt:])
+	l := link{index: int(int32(native.Uint32(b[linkIndexAt:]))), up: flags&unix.IFF_UP != 0, carrier: flags&ready == ready}
 	attributes(b[unix.SizeofIfInfomsg:], func(kind uint16, v []byte) {
 		switch kind {
 		case unix.IFLA_IFNAME:

@@ -1,9 +1,11 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -195,6 +197,40 @@ func (k *Kernel) readRoutes(want state.Router, devices map[int]string) ([]state.
 	return out, nil
 }
 
+// Routes returns the routes of a protocol in some tables, sorted, and reads nothing else.
+// IPv6 routes with the kernel's own metric have none.
+func (k *Kernel) Routes(ctx context.Context, tables []uint32, protocol uint8) ([]state.Route, error) {
+	if err := errors.Join(k.here(), ctx.Err()); err != nil {
+		return nil, err
+	}
+	links, err := k.readLinks()
+	if err != nil {
+		return nil, err
+	}
+	devices := make(map[int]string, len(links))
+	for _, l := range links {
+		devices[l.index] = l.name
+	}
+	var out []state.Route
+	for _, table := range tables {
+		for _, six := range []bool{false, true} {
+			q := routeQuery{table: table, protocol: protocol, keep: func(r state.Route) bool { return r.Table == table }}
+			routes, err := k.dumpRoutes(six, q, devices)
+			if err != nil {
+				return nil, fmt.Errorf("read routes of table %d: %w", table, err)
+			}
+			out = append(out, routes...)
+		}
+	}
+	for i := range out {
+		if out[i].Dst.Addr().Is6() && out[i].Metric == defaultMetric6 {
+			out[i].Metric = 0
+		}
+	}
+	slices.SortFunc(out, state.CompareRoutes)
+	return slices.Compact(out), nil
+}
+
 // dumpRoutes returns the routes of one family that q asks for.
 func (k *Kernel) dumpRoutes(six bool, q routeQuery, devices map[int]string) ([]state.Route, error) {
 	var w writer
@@ -209,6 +245,9 @@ func (k *Kernel) dumpRoutes(six bool, q routeQuery, devices map[int]string) ([]s
 	w.begin(unix.RTM_GETROUTE, 0, h)
 	if k.route.strict && q.table >= 256 {
 		w.uint32(unix.RTA_TABLE, q.table)
+	}
+	if k.route.strict && q.device != 0 {
+		w.uint32(unix.RTA_OIF, uint32(q.device))
 	}
 	routes, err := dump(k.route, &w, func(b []byte) (state.Route, bool) {
 		// The protocol stands at the front: most routes of others go no further.

@@ -153,16 +153,22 @@ func TestForeignRoutesAreReadWhereTheyMatter(t *testing.T) {
 		t.Error(d)
 	}
 	// The same from a kernel that does not filter.
-	k.route.strict = false
-	if err := unix.SetsockoptInt(k.route.fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 0); err != nil {
-		t.Fatal(err)
-	}
+	notStrict(t, k)
 	got = nil
 	for _, r := range read(t, k, want).Routes {
 		got = append(got, fmt.Sprintf("%d %s %s %s %d", r.Table, r.Dst, r.Type, r.Device, r.Protocol))
 	}
 	if d := cmp.Diff(wanted, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// notStrict makes a Kernel one whose kernel does not filter.
+func notStrict(t testing.TB, k *Kernel) {
+	t.Helper()
+	k.route.strict = false
+	if err := unix.SetsockoptInt(k.route.fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 0); err != nil {
+		t.Fatal(err)
 	}
 }
 

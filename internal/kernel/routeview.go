@@ -57,6 +57,7 @@ func (v *routeView) normalise(r *state.Route) {
 type routeQuery struct {
 	table    uint32 // 0: all
 	protocol uint8  // 0: all
+	device   int    // index; 0: all. A kernel that does not filter leaves it to keep.
 	not      uint8  // a protocol that is left out; 0: none
 	keep     func(state.Route) bool
 }
