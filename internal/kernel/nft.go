@@ -7,14 +7,39 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
 // nft is the program nft. It is sought at the first use, and only there: a router without
 // a table of ours needs none.
-type nft struct{ path string }
+type nft struct {
+	path string
+	pids pids // of the runs that may have changed something
+}
+
+// pids are the last process ids of ours, for a Watcher to know them by.
+type pids struct {
+	mu   sync.Mutex
+	last [16]int
+	next int
+}
+
+func (p *pids) add(pid int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last[p.next%len(p.last)] = pid
+	p.next++
+}
+
+func (p *pids) has(pid int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return pid != 0 && slices.Contains(p.last[:], pid)
+}
 
 // nftPaths are where nft is where PATH does not lead, as for a user who is not root.
 var nftPaths = []string{"/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"}
@@ -45,7 +70,14 @@ func (n *nft) run(ctx context.Context, input string, args ...string) (string, er
 	cmd.Stdin = strings.NewReader(input)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	err := cmd.Start()
+	if err == nil {
+		if input != "" {
+			n.pids.add(cmd.Process.Pid)
+		}
+		err = cmd.Wait()
+	}
+	if err != nil {
 		if text := complaint(stderr.String()); text != "" {
 			return "", fmt.Errorf("nft: %s", text)
 		}

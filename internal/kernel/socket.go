@@ -46,6 +46,15 @@ func openSocket(netlinkFamily int) (*socket, error) {
 
 func (s *socket) close() { _ = unix.Close(s.fd) }
 
+// port returns the number by which notifications name the socket that made a change.
+func (s *socket) port() (uint32, error) {
+	a, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return 0, fmt.Errorf("look at a netlink socket: %w", err)
+	}
+	return a.(*unix.SockaddrNetlink).Pid, nil
+}
+
 // refusal is the kernel's answer to a message that it does not carry out.
 type refusal struct {
 	errno unix.Errno
@@ -222,6 +231,7 @@ func (s *socket) send(b []byte) error {
 type header struct {
 	kind, flags uint16
 	seq         uint32
+	port        uint32 // of a notification: the socket that made the change, 0 for the kernel
 }
 
 // receive reads one datagram and calls each for its messages. data is valid until the next
@@ -248,7 +258,7 @@ func messages(b []byte, each func(h header, data []byte)) {
 		if size < unix.NLMSG_HDRLEN || size > len(b) {
 			return
 		}
-		h := header{kind: native.Uint16(b[4:]), flags: native.Uint16(b[6:]), seq: native.Uint32(b[8:])}
+		h := header{kind: native.Uint16(b[4:]), flags: native.Uint16(b[6:]), seq: native.Uint32(b[8:]), port: native.Uint32(b[12:])}
 		each(h, b[unix.NLMSG_HDRLEN:size])
 		b = b[min(align(size), len(b)):]
 	}
