@@ -56,10 +56,12 @@ type neighbour struct {
 	link    *link
 	address netip.Addr
 
-	alive bool
-	born  Time // when it became alive
-	since Time // of the state
-	state string
+	alive   bool
+	born    Time // when it became alive
+	ups     int  // how often packets could go through it
+	upSince Time // the last time that they could
+	since   Time // of the state
+	state   string
 
 	heard     Time          // the last packet
 	helloAt   Time          // the last hello
@@ -217,7 +219,10 @@ func (n *neighbour) takeIHU(t wire.IHU, hello wire.Hello, at Time) {
 		// Our own clock for one part, its own for the other (RFC 9616 §3.2).
 		away := time.Duration(stamp(at)-t.Origin) * time.Microsecond
 		there := time.Duration(hello.Timestamp-t.Receive) * time.Microsecond
-		if rtt := away - there; away < time.Minute && there < time.Minute && rtt > -time.Millisecond && rtt < maxRTT {
+		// A hello of ours from before we heard the neighbour may have waited in the tunnel
+		// for its handshake.
+		sane := away <= at-n.born && there < time.Minute
+		if rtt := away - there; sane && rtt > -time.Millisecond && rtt < maxRTT {
 			n.rtts.add(n.link.s.now, max(rtt, 0))
 		}
 	}
@@ -274,6 +279,8 @@ func (n *neighbour) reckon() {
 	switch {
 	case n.cost == was:
 	case was == wire.Infinity:
+		n.upSince = s.now
+		n.ups++
 		s.event(Event{Kind: NeighbourUp, Link: n.link.Name, Neighbour: n.address, Reason: n.figures()})
 		n.link.queue.introduce(n)
 		s.reroute(n)

@@ -10,7 +10,7 @@ import (
 // When a route that works is left for a better one. Near-equal ways would else be changed
 // at every tremble of their delay.
 const (
-	// A new destination is free to move: its ways are only being learned.
+	// settling is how long what is new is free to move.
 	settling = 3 * time.Second
 
 	muchFor   = 3 * time.Second  // better by 2 ms and 5 %
@@ -82,7 +82,10 @@ func (e *entry) next(s *Speaker) *route {
 		}
 		return current
 	}
-	if s.convinced(e, best.metric(), current.metric()) {
+	// Neither a new destination nor a new neighbour has ever failed: nothing is waited for
+	// while its ways are being learned.
+	fresh := s.now-e.born < settling || best.neighbour.ups == 1 && s.now-best.neighbour.upSince < settling
+	if fresh && best.metric() < current.metric() || s.convinced(e, best.metric(), current.metric()) {
 		return best
 	}
 	return current
@@ -94,9 +97,6 @@ func (s *Speaker) convinced(e *entry, best, current uint16) bool {
 	if best >= current {
 		e.much, e.little = 0, 0
 		return false
-	}
-	if s.now-e.born < settling {
-		return true
 	}
 	since := func(t *Time, better bool, long time.Duration) bool {
 		switch {

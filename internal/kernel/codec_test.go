@@ -169,6 +169,15 @@ func FuzzDecode(f *testing.F) {
 			if n, ok := decodeTable(data); ok && n.name == "" {
 				t.Errorf("read table %+v", n)
 			}
+			// What is told: whatever it says it is, and by nftables.
+			w := &Watcher{owner: state.DefaultOwner(), pids: &pids{}, known: map[int]link{}}
+			w.reset()
+			told := w.rtnetlink(h, data)
+			if c, _ := w.Take(); told == c.Empty() {
+				t.Errorf("of kind %d is told %v: %+v", h.kind, told, c)
+			}
+			h.kind = unix.NFNL_SUBSYS_NFTABLES<<8 | h.kind&0xff
+			w.nftables(h, data)
 		})
 	})
 }

@@ -37,6 +37,18 @@
 //     and local only those with the key of a route that is wanted in main; of their rules,
 //     those in our range.
 //
+// # Beside the Kernel
+//
+// An agent has more than one goroutine. A Watcher and a Meter have sockets of their own and
+// may be used beside the Kernel that they belong to; Routes and Device are the Kernel's own.
+// Learned routes have a protocol number other than the owner's, and so a Kernel other than
+// that of the rest, opened with an Owner of that number: it may serve another goroutine.
+//
+// A route is changed in place, by NLM_F_REPLACE, which both families do without a moment
+// in which there is none, also between one that leads nowhere and one that leads somewhere.
+// (A lookup under way that has already found the old one may fail in the microsecond in
+// which the kernel releases it; nothing that is done with single routes avoids that.)
+//
 // # Why not a netlink library
 //
 // Links, addresses, routes and rules go through a small codec of our own, over a plain

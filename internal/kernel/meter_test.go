@@ -84,7 +84,7 @@ func TestMeterStaysInItsNamespace(t *testing.T) {
 	namespace(t)
 	veth(t)
 	m := openMeter(t)
-	sh(t, "ip link set v1 name renamed")
+	sh(t, "ip link set v1 down; ip link set v1 name renamed")
 	for name, want := range map[string]bool{"v0": true, "renamed": true, "lo": true, "v1": false} {
 		if _, got := counters(t, m)[name]; got != want {
 			t.Errorf("it has %s: %v", name, got)
