@@ -17,7 +17,9 @@ import (
 )
 
 // failer is a testing.T or a rapid.T.
-type failer interface{ Fatalf(format string, args ...any) }
+type failer interface {
+	Fatalf(format string, args ...any)
+}
 
 // learned is a route that a speaker has chosen.
 type learned struct {
