@@ -50,14 +50,14 @@ sites:
   c: {kind: plain, lan: {lan0: 10.3.0.0/24}, uplink: {eth0: dhcp}}
 links: [[a, b], [a, c]]
 `, ""},
-	{"options: preshared keys, ports, costs, a small MTU", `
+	{"options: preshared keys, ports, costs, the smallest MTU", `
 sites:
   a: {endpoint: a.example.net, lan: {lan0: 10.1.0.0/24}, uplink: {eth0: dhcp}}
   b: {endpoint: b.example.net, lan: {lan0: 10.2.0.0/24}, uplink: {eth0: dhcp}}
   c: {endpoint: c.example.net, lan: {lan0: 10.3.0.0/24}, uplink: {eth0: dhcp}}
 links:
   - {between: [a, b], psk: true, port: 40000, keepalive: 10}
-  - {between: [b, c], mtu: 1200}
+  - {between: [b, c], mtu: 1280}
   - {between: [a, c], cost: 5}
 `, ""},
 	{"IPv6 LANs", `

@@ -120,16 +120,7 @@ func babelCost(o spec.LinkOptions) int { return max(defaultCost, o.Cost) }
 // plain: behind a site with one link to other Babel sites there is nobody else. What static
 // regions it is a door to, it announces as its own. Nil: any.
 func (c *compiler) only(site int) []uint32 {
-	if len(foreignPrefixes(&c.n.Sites[site])) > 0 {
-		return nil
-	}
-	links := 0
-	for _, e := range c.graph.edges[site] {
-		if !c.static[e.to] {
-			links++
-		}
-	}
-	if links > 1 {
+	if c.links[site] > 1 || len(foreignPrefixes(&c.n.Sites[site])) > 0 {
 		return nil
 	}
 	return []uint32{origin(&c.n.Sites[site])}
@@ -158,6 +149,7 @@ func (c *compiler) announcements(i int, r *state.Router) []state.Announcement {
 	for _, e := range c.graph.edges[i] {
 		peer, o := c.n.Sites[e.to].Name, c.n.Links.Options(i, e.to)
 		switch {
+		case !c.static[e.to]:
 		case o.NoTunnel:
 			behind[o.On[0]] = state.Announcement{While: state.Carrier, Device: o.On[0]}
 		case o.Keepalive < 0:

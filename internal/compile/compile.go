@@ -83,13 +83,14 @@ type compiler struct {
 	graph   *graph // every link that can be made
 	roads   *graph // those that carry traffic
 	regions *regions
+	links   []int           // of each site: how many it has to Babel sites
 	claims  map[int][]claim // by Babel region; see claimsOf
 }
 
 func newCompiler(n *spec.Network, o Options) *compiler {
 	c := &compiler{
 		n: n, o: o, static: make([]bool, len(n.Sites)), mtu: make([]int, len(n.Sites)),
-		graph: newGraph(n), claims: map[int][]claim{},
+		graph: newGraph(n), links: make([]int, len(n.Sites)), claims: map[int][]claim{},
 	}
 	for i := range n.Sites {
 		c.static[i] = n.Sites[i].Routing == spec.Static || n.Sites[i].Kind == spec.Plain
@@ -97,6 +98,14 @@ func newCompiler(n *spec.Network, o Options) *compiler {
 	}
 	c.regions = newRegions(n, c.graph, c.static)
 	c.roads = c.regions.roads(c.graph)
+	c.graph.each(func(a, b int, _ uint64) {
+		if !c.static[b] {
+			c.links[a]++
+		}
+		if !c.static[a] {
+			c.links[b]++
+		}
+	})
 	return c
 }
 

@@ -45,7 +45,7 @@ func newRegions(n *spec.Network, g *graph, static []bool) *regions {
 	r := &regions{of: make([]int, len(n.Sites)), doors: map[int][]way{}, used: map[[2]int]bool{}}
 	parts := newParts(len(n.Sites))
 	best := map[[2]int]crossing{} // by pair of regions
-	g.each(func(a, b int, weight uint64) {
+	g.each(func(a, b int, _ uint64) {
 		if static[a] == static[b] {
 			parts.join(a, b)
 		}

@@ -151,7 +151,7 @@ var betweenRecord = record[betweenDecl]{
 			doc: "The two sites. If nothing else joins them, this does."},
 			into(pair, func(l *betweenDecl) *at[[]at[string]] { return &l.between })},
 		{entry{key: "mtu", concept: "link", example: "1380",
-			doc: "The MTU of the tunnel in bytes, at both ends. Left out, it is what the smaller of the two uplinks leaves: 60 bytes less over IPv4, 80 over IPv6."},
+			doc: "The MTU of the tunnel in bytes, at both ends. Left out, it is what the smaller of the two uplinks leaves: 60 bytes less over IPv4, 80 over IPv6. Between two Babel routers, which speak IPv6, it is at least 1280."},
 			into(number("an MTU", 576, 65535), func(l *betweenDecl) *at[int] { return &l.mtu })},
 		{entry{key: "keepalive", concept: "link", also: []string{"persistent-keepalive", "persistentkeepalive"}, example: "25s",
 			doc: "How often an end speaks when there is nothing to say, in seconds or as `25s`; `off` for never. Left out, an end that cannot be dialled speaks every 25 seconds, so that its NAT stays open."},
