@@ -27,6 +27,30 @@ const (
 	failoverTitle = "failover: "
 )
 
+// failoverNotes explain the figures of failover on the page.
+const failoverNotes = `
+## How failover is measured
+
+The home network (examples/home.yaml with its lab file) without clients and exits: from op2 to
+op3 the way through op1 takes 47 ms and the direct one 52. Each contender routes it in a lab of
+its own, over the same WireGuard links, made by tombolo; several labs run at the same time, and
+all see the same machine. A UDP packet every 10 ms goes each way between a host in op2's LAN
+and one in op3's. Its TTL says which way it took.
+
+- Traffic lost: packets that did not come, times 10 ms, of the direction that lost more. What is
+  cut is in turn each link of the way in use, and each direction of each. Nobody is told.
+- Back on the better way: from the healing of the link until all packets take that way both
+  ways. "Never" is not within 20 s (60 s for the first start).
+- Followed: from the move of an address from op1 to op3 until op2's host sends packets that
+  arrive there. Ours is told of it by a BIRD in op1's and op3's LANs, and its time begins when
+  they have said so.
+- Routing's own traffic: IP packets of Babel, OSPF and BFD inside the tunnel, of the direction
+  with more.
+
+Others have the delays as costs, since they measure none (but babeld with its delay metric), and
+the shortest intervals that were found to serve them; their defaults were measured once.
+`
+
 // benchFailover measures how the triangle of the home network is routed, by us and by
 // others, each in a lab of its own, several at the same time: so they all see the same
 // machine.

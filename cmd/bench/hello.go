@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -15,23 +17,55 @@ import (
 // capture listens on a device of a node for some time, and returns how many bytes a second
 // of routing came in and went out: IP packets of Babel, OSPF and BFD, whole.
 func (t *triangle) capture(ctx context.Context, node, device string, d time.Duration) (in, out float64, err error) {
-	var f *os.File
-	err = t.lab.Do(ctx, node, func() (err error) {
-		f, err = packetSocket(device)
+	start := time.Now()
+	err = t.watch(ctx, node, device, start.Add(d), func(packet []byte, outgoing bool) bool {
+		if size := routingBytes(packet); outgoing {
+			out += size
+		} else {
+			in += size
+		}
+		return true
+	})
+	seconds := time.Since(start).Seconds()
+	return in / seconds, out / seconds, err
+}
+
+// hear waits until a node is told something of an IPv4 address by Babel, and returns when.
+// Not within the limit, that is an error.
+func (t *triangle) hear(ctx context.Context, node, device string, a netip.Addr, limit time.Duration) (at time.Time, err error) {
+	text := a.AsSlice()
+	err = t.watch(ctx, node, device, time.Now().Add(limit), func(packet []byte, outgoing bool) bool {
+		if !outgoing && routingBytes(packet) > 0 && bytes.Contains(packet, text) {
+			at = time.Now()
+			return false
+		}
+		return true
+	})
+	if err == nil && at.IsZero() {
+		err = fmt.Errorf("nobody tells %s of %s on %s", node, a, device)
+	}
+	return at, err
+}
+
+// watch calls f with the IP packets of a device of a node until f returns false or the
+// time has come.
+func (t *triangle) watch(ctx context.Context, node, device string, until time.Time, f func(packet []byte, outgoing bool) bool) error {
+	var file *os.File
+	err := t.lab.Do(ctx, node, func() (err error) {
+		file, err = packetSocket(device)
 		return err
 	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("capture on %s at %s: %w", device, node, err)
+		return fmt.Errorf("listen on %s at %s: %w", device, node, err)
 	}
-	defer func() { _ = f.Close() }() // it was only read
-	defer context.AfterFunc(ctx, func() { _ = f.SetDeadline(time.Unix(1, 0)) })()
-	start := time.Now()
-	if err := f.SetDeadline(start.Add(d)); err != nil {
-		return 0, 0, err
+	defer func() { _ = file.Close() }() // it was only read
+	if err := file.SetDeadline(until); err != nil {
+		return err
 	}
-	raw, err := f.SyscallConn()
+	defer context.AfterFunc(ctx, func() { _ = file.SetDeadline(time.Unix(1, 0)) })()
+	raw, err := file.SyscallConn()
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	b := make([]byte, 2048)
 	for {
@@ -43,17 +77,14 @@ func (t *triangle) capture(ctx context.Context, node, device string, d time.Dura
 			return !errors.Is(inner, unix.EAGAIN)
 		})
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			seconds := time.Since(start).Seconds()
-			return in / seconds, out / seconds, ctx.Err()
+			return ctx.Err()
 		}
 		if err := errors.Join(err, inner); err != nil {
-			return 0, 0, err
+			return err
 		}
-		size := routingBytes(b[:n])
-		if l, ok := from.(*unix.SockaddrLinklayer); ok && l.Pkttype == unix.PACKET_OUTGOING {
-			out += size
-		} else {
-			in += size
+		l, ok := from.(*unix.SockaddrLinklayer)
+		if !f(b[:n], ok && l.Pkttype == unix.PACKET_OUTGOING) {
+			return nil
 		}
 	}
 }

@@ -126,7 +126,7 @@ Made by `+"`make bench`"+` on %d cores of %s, Linux %s/%s, %s. Each
 figure is the median of several runs; what is compared was measured side by side, in turns,
 in the same run. What has no target is there to be compared with the next time.
 
-%s`, runtime.NumCPU(), processor(), release(), runtime.GOARCH, runtime.Version(), table)
+%s%s`, runtime.NumCPU(), processor(), release(), runtime.GOARCH, runtime.Version(), table, failoverNotes)
 }
 
 // processor names the processor as /proc/cpuinfo does.

@@ -25,6 +25,8 @@ func (u ours) exists(ctx context.Context) bool {
 
 func (ours) homes() [2]string { return [2]string{"op1.host-br-move", "op3.host-br-move"} }
 
+func (ours) told() []place { return []place{{"op1", "br-move"}, {"op3", "br-move"}} }
+
 // start starts the agents, which keep what the lab applied.
 func (u ours) start(ctx context.Context, t *triangle) error {
 	for i, home := range u.homes() {

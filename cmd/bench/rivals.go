@@ -18,7 +18,13 @@ type contender interface {
 	stop(ctx context.Context, t *triangle) error
 	// homes are the two nodes between which a host moves that it is to follow.
 	homes() [2]string
+	// told is where its routers are told of the host by another's, where they do not see for
+	// themselves that it moved.
+	told() []place
 }
+
+// place is a device of a node.
+type place struct{ node, device string }
 
 // entry is a contender in the bench.
 type entry struct {
@@ -54,6 +60,8 @@ func entries(o options) []entry {
 type rivalHomes struct{}
 
 func (rivalHomes) homes() [2]string { return [2]string{"op1", "op3"} }
+
+func (rivalHomes) told() []place { return nil }
 
 func (rivalHomes) stop(ctx context.Context, t *triangle) error {
 	if err := t.end(ctx); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 )
@@ -361,46 +360,6 @@ func (r *trial) spike(ctx context.Context) error {
 		}
 	}
 	r.say("a spike of one second: moved: %v", r.f.spikeMoved)
-	return nil
-}
-
-// hostMoves moves a host from op1 to op3, several times. It also moves back, which tells
-// nothing: op1 is on the way to op3, and so op2 need not know.
-func (r *trial) hostMoves(ctx context.Context) error {
-	homes := r.homes()
-	put := func(verb string, at int) error {
-		_, err := r.t.ip(ctx, homes[at], "address", verb, movingHost+"/32", "dev", "lo")
-		return err
-	}
-	if err := put("add", 0); err != nil {
-		return err
-	}
-	s, err := newStream(ctx, r.t.lab, "op2.host", netip.MustParseAddr(movingHost), homes[0], homes[1])
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	for i := range 2 * hostMoves {
-		at := i % 2 // where it is now
-		start := time.Now()
-		if i > 0 {
-			if err := errors.Join(put("del", 1-at), put("add", at)); err != nil {
-				return err
-			}
-		}
-		here := func(p packet) bool { return p.at == at }
-		from, ok, err := r.await(ctx, flow{s, s}, start, holdShort, moveLimit, here)
-		if err != nil {
-			return err
-		}
-		if at == 1 {
-			r.f.host = append(r.f.host, since(start, from, ok))
-			r.say("a host moves from op1 to op3: followed after %s", timeText(since(start, from, ok)))
-		}
-		if err := pause(ctx, cutPause); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
