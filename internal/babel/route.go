@@ -49,6 +49,7 @@ type entry struct {
 	hop     *Hop // that the host was told
 	touched bool
 	asked   Time // the last request for a better sequence number
+	asks    int  // how many there were since the selection
 }
 
 // route is what one neighbour announces.
