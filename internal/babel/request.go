@@ -169,8 +169,8 @@ func (n *neighbour) takeSeqnoRequest(t wire.SeqnoRequest) {
 	case e == nil:
 		return
 	case e.own:
-		if t.RouterID == s.config.RouterID && older(s.seqno, t.Seqno) {
-			s.seqno++ // by one, however large the gap: only so is it ours to raise
+		if t.RouterID == s.config.RouterID && older(e.ownSeqno, t.Seqno) {
+			s.raise(e)
 		}
 		n.link.queue.add(e, true, urgent)
 		return
@@ -181,6 +181,17 @@ func (n *neighbour) takeSeqnoRequest(t wire.SeqnoRequest) {
 	if t.HopCount >= 2 {
 		s.ask(&request{question: question{k, t.RouterID}, seqno: t.Seqno, hops: t.HopCount - 1, askers: []*neighbour{n}, not: n})
 	}
+}
+
+// raise raises the sequence number of a route of ours: by one, however large the gap to what
+// is asked for (RFC 8966 §3.8.1.2). Each route has its own, for what is newer is told to
+// everybody.
+func (s *Speaker) raise(e *entry) {
+	e.ownSeqno++
+	if older(s.seqno, e.ownSeqno) {
+		s.seqno = e.ownSeqno
+	}
+	s.spread(e, lazily)
 }
 
 // takeRouteRequest answers a request for a route, or for all (§3.8.1.1).

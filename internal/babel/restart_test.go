@@ -46,7 +46,7 @@ func TestRoutesThroughANeighbourThatBeganAnewEnd(t *testing.T) {
 	a.restart()
 	// Its feasibility distances are gone, so that it may choose a way through us.
 	r.want(through, "") // nobody else knows it, so that nothing is held
-	r.want(own, "a") // no way to what is its own leads elsewhere
+	r.want(own, "a")    // no way to what is its own leads elsewhere
 	r.run(20 * time.Second)
 	r.want(own, "") // it did not say that it has it still
 }

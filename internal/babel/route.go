@@ -29,6 +29,7 @@ type entry struct {
 	Key
 	own       bool
 	ownMetric uint16
+	ownSeqno  uint16
 
 	routes   []*route // by link and neighbour
 	selected *route
