@@ -13,7 +13,7 @@ const (
 
 	askAgain  = 300 * time.Millisecond // doubles
 	askTries  = 4
-	askPause  = time.Second // between two requests for the sake of a better way
+	askPause  = time.Second // between two requests for the sake of a better way; doubles
 	maxAsked  = 4096
 	dumpPause = 2 * time.Second
 )
@@ -54,18 +54,30 @@ func (s *Speaker) askForBetter(e *entry) {
 	if best == nil {
 		return
 	}
-	if e.selected != nil {
-		worth := best == e.selected || muchBetter(best.metric(), e.selected.metric())
-		if !worth || e.asked != 0 && s.now-e.asked < askPause {
-			return
-		}
+	if e.selected != nil && !s.worthAsking(e, best) {
+		return
 	}
 	e.asked = s.now
+	e.asks++
 	for i := range e.sources {
 		if d := e.sources[i]; d.id == best.id {
 			s.ask(&request{question: question{e.Key, best.id}, seqno: d.seqno + 1, hops: hops})
 		}
 	}
+}
+
+// worthAsking reports whether to ask for the sake of a way that would be better than the
+// selected one. An answer makes many routers' routes newer, so that it is asked for only
+// what would be taken, and ever more seldom where that does not come of it.
+func (s *Speaker) worthAsking(e *entry, best *route) bool {
+	if e.asks > 0 && s.now-e.asked < askPause<<min(e.asks-1, 5) {
+		return false
+	}
+	if best == e.selected {
+		return true // it stays usable only until it is not selected
+	}
+	lasted := e.much != 0 && s.now-e.much >= muchFor
+	return (lasted || s.settling(e)) && muchBetter(best.metric(), e.selected.metric())
 }
 
 // ask sends a request, unless one like it waits already.
@@ -157,8 +169,8 @@ func (n *neighbour) takeSeqnoRequest(t wire.SeqnoRequest) {
 	case e == nil:
 		return
 	case e.own:
-		if t.RouterID == s.config.RouterID && older(s.seqno, t.Seqno) {
-			s.seqno++ // by one, however large the gap: only so is it ours to raise
+		if t.RouterID == s.config.RouterID && older(e.ownSeqno, t.Seqno) {
+			s.raise(e)
 		}
 		n.link.queue.add(e, true, urgent)
 		return
@@ -169,6 +181,17 @@ func (n *neighbour) takeSeqnoRequest(t wire.SeqnoRequest) {
 	if t.HopCount >= 2 {
 		s.ask(&request{question: question{k, t.RouterID}, seqno: t.Seqno, hops: t.HopCount - 1, askers: []*neighbour{n}, not: n})
 	}
+}
+
+// raise raises the sequence number of a route of ours: by one, however large the gap to what
+// is asked for (RFC 8966 §3.8.1.2). Each route has its own, for what is newer is told to
+// everybody.
+func (s *Speaker) raise(e *entry) {
+	e.ownSeqno++
+	if older(s.seqno, e.ownSeqno) {
+		s.seqno = e.ownSeqno
+	}
+	s.spread(e, lazily)
 }
 
 // takeRouteRequest answers a request for a route, or for all (§3.8.1.1).

@@ -29,6 +29,7 @@ type entry struct {
 	Key
 	own       bool
 	ownMetric uint16
+	ownSeqno  uint16
 
 	routes   []*route // by link and neighbour
 	selected *route
@@ -49,6 +50,7 @@ type entry struct {
 	hop     *Hop // that the host was told
 	touched bool
 	asked   Time // the last request for a better sequence number
+	asks    int  // how many there were since the selection
 }
 
 // route is what one neighbour announces.

@@ -1,7 +1,9 @@
 package babel
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"tombolo/internal/babel/wire"
@@ -10,7 +12,7 @@ import (
 // When a route that works is left for a better one. Near-equal ways would else be changed
 // at every tremble of their delay.
 const (
-	// settling is how long what is new is free to move.
+	// settling is how long what is new is free to move: its ways are only being learned.
 	settling = 3 * time.Second
 
 	muchFor   = 3 * time.Second  // better by 2 ms and 5 %
@@ -37,6 +39,11 @@ func (e *entry) best() *route {
 	return best
 }
 
+// shortest returns the route with the smallest metric, feasible or not.
+func (e *entry) shortest() *route {
+	return slices.MinFunc(e.routes, func(a, b *route) int { return cmp.Compare(a.metric(), b.metric()) })
+}
+
 // choose selects a route anew (RFC 8966 §3.6), and tells neighbours and host what follows.
 // changed says that what was announced does not hold any more, whatever is chosen.
 func (s *Speaker) choose(e *entry, changed bool) {
@@ -47,8 +54,11 @@ func (s *Speaker) choose(e *entry, changed bool) {
 	if next != was || changed {
 		how = urgent
 		e.since = s.now
-		e.much, e.little = 0, 0
+		e.much, e.little, e.asks = 0, 0, 0
 		s.timers.stop(e.wait)
+		if next != nil { // there may be a better one that is not feasible
+			s.lasted(e, e.shortest().metric(), next.metric())
+		}
 		s.touch(e)
 	}
 	if next == nil && !e.own {
@@ -75,29 +85,29 @@ func (e *entry) next(s *Speaker) *route {
 		current = nil
 	}
 	best := e.best()
-	if current == nil || best == nil || best == current {
+	if current == nil {
 		e.much, e.little = 0, 0
-		if current == nil {
-			return best
-		}
-		return current
+		return best
 	}
-	// Neither a new destination nor a new neighbour has ever failed: nothing is waited for
-	// while its ways are being learned.
-	fresh := s.now-e.born < settling || best.neighbour.ups == 1 && s.now-best.neighbour.upSince < settling
-	if fresh && best.metric() < current.metric() || s.convinced(e, best.metric(), current.metric()) {
+	much, little := s.lasted(e, e.shortest().metric(), current.metric())
+	b, c := best.metric(), current.metric()
+	if b < c && (s.settling(e) || best.neighbour.settling() || much && muchBetter(b, c) || little && littleBetter(b, c)) {
 		return best
 	}
 	return current
 }
 
-// convinced reports whether a better way has been better for long enough; where not, it
-// sees to it that it is asked again in time.
-func (s *Speaker) convinced(e *entry, best, current uint16) bool {
-	if best >= current {
-		e.much, e.little = 0, 0
-		return false
-	}
+// settling reports whether a destination is so new that its ways are only being learned.
+func (s *Speaker) settling(e *entry) bool { return s.now-e.born < settling }
+
+// settling reports the same of a neighbour, who has never failed yet.
+func (n *neighbour) settling() bool { return n.ups == 1 && n.link.s.now-n.upSince < settling }
+
+// lasted reports whether there has been a better way for long enough, by much and by little;
+// where not, it sees to it that it is asked again in time. A way counts whether or not it is
+// feasible now: what others ask for makes it change between the two, and if that began the
+// time anew, each would keep the others waiting.
+func (s *Speaker) lasted(e *entry, shortest, current uint16) (much, little bool) {
 	since := func(t *Time, better bool, long time.Duration) bool {
 		switch {
 		case !better:
@@ -115,8 +125,9 @@ func (s *Speaker) convinced(e *entry, best, current uint16) bool {
 		s.timers.sooner(e.wait, *t+long)
 		return false
 	}
-	much := since(&e.much, muchBetter(best, current), muchFor)
-	return since(&e.little, littleBetter(best, current), littleFor) || much
+	much = since(&e.much, muchBetter(shortest, current), muchFor)
+	little = since(&e.little, littleBetter(shortest, current), littleFor)
+	return much, little
 }
 
 // advertised reports whether any link was told that there is a way.

@@ -17,7 +17,7 @@ type Speaker struct {
 	now    Time
 	config Config
 	timing Timing
-	seqno  uint16
+	seqno  uint16 // the newest of our own routes
 	rand   *rand.Rand
 	timers timers
 
@@ -175,7 +175,10 @@ func (s *Speaker) Announce(now Time, own []Announcement) Output {
 				continue
 			}
 			if e.own && metric > e.ownMetric {
-				s.seqno++ // or those who hold the smaller one would refuse it
+				s.raise(e) // or those who hold the smaller one would refuse it
+			}
+			if !e.own {
+				e.ownSeqno = s.seqno
 			}
 			e.own, e.ownMetric = true, metric
 			s.choose(e, true)

@@ -82,7 +82,9 @@ func (q *queue) differs(e *entry) bool {
 		return u.Metric < wire.Infinity
 	case u.Metric == wire.Infinity || t.metric == wire.Infinity:
 		return u.Metric != t.metric
-	case u.RouterID != t.id:
+	case u.RouterID != t.id || u.Seqno != t.seqno:
+		// With an older number a way may not be feasible for those who have heard of the
+		// newer one, and they could not turn to us when theirs is lost.
 		return true
 	}
 	d := max(u.Metric, t.metric) - min(u.Metric, t.metric)
@@ -106,7 +108,7 @@ func (l *link) update(e *entry) wire.Update {
 	r := e.selected
 	switch {
 	case e.own:
-		u.RouterID, u.Seqno, u.Metric = l.s.config.RouterID, l.s.seqno, e.ownMetric
+		u.RouterID, u.Seqno, u.Metric = l.s.config.RouterID, e.ownSeqno, e.ownMetric
 	case r == nil:
 	case l.Tunnel && r.neighbour.link == l: // split horizon (§3.7.4): it goes by the one who would be told
 	default:

@@ -20,14 +20,7 @@ type home struct {
 
 func newHome(t *testing.T, seed uint64) *home {
 	h := &home{Net: New(seed), t: t}
-	for i, n := range []**Node{&h.op1, &h.op2, &h.op3} {
-		lan := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(35 + i), 0}), 24)
-		*[]*babel.Key{&h.lan1, &h.lan2, &h.lan3}[i] = babel.Key{Dst: lan}
-		*n = h.Add([]string{"op1", "op2", "op3"}[i], babel.Timing{}, lan)
-	}
-	h.w12 = h.Join(h.op1, h.op2, 10*time.Millisecond)
-	h.w13 = h.Join(h.op1, h.op3, 13500*time.Microsecond)
-	h.w23 = h.Join(h.op2, h.op3, 26*time.Millisecond)
+	h.build()
 	h.OnEvent = func(n *Node, e babel.Event) {
 		k := ""
 		if e.Key != nil {
@@ -39,6 +32,18 @@ func newHome(t *testing.T, seed uint64) *home {
 		h.Start(n)
 	}
 	return h
+}
+
+// build makes routers and wires, and starts none.
+func (h *home) build() {
+	for i, n := range []**Node{&h.op1, &h.op2, &h.op3} {
+		lan := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(35 + i), 0}), 24)
+		*[]*babel.Key{&h.lan1, &h.lan2, &h.lan3}[i] = babel.Key{Dst: lan}
+		*n = h.Add([]string{"op1", "op2", "op3"}[i], babel.Timing{}, lan)
+	}
+	h.w12 = h.Join(h.op1, h.op2, 10*time.Millisecond)
+	h.w13 = h.Join(h.op1, h.op3, 13500*time.Microsecond)
+	h.w23 = h.Join(h.op2, h.op3, 26*time.Millisecond)
 }
 
 // via reports by which link a router goes to a key.

@@ -4,6 +4,10 @@
 // A Net is routers joined by wires, each a tunnel with a delay and a loss of its own that
 // may be cut in either direction. Every change of a forwarding table is followed from its
 // router on: a loop, at any moment, is kept as a fault.
+//
+// Only while a route's origin changes may there be one: feasibility is a matter of one
+// origin (RFC 8966 §2.7), and a router that begins anew has lost its distances. Then a loop
+// is a fault if it outlives Grace.
 package sim
 
 import (
@@ -12,6 +16,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"tombolo/internal/babel"
@@ -23,15 +28,18 @@ type Net struct {
 	Now    babel.Time
 	Nodes  []*Node
 	Wires  []*Wire
-	Faults []string // loops that were seen
+	Faults []string      // loops that were seen
+	Brief  int           // loops that were seen while they may be
+	Grace  time.Duration // 0: two seconds
 
 	// OnEvent, if set, is called for what speakers tell.
 	OnEvent func(*Node, babel.Event)
 
 	events eventHeap
 	order  uint64
+	moved  map[babel.Key]babel.Time // when a router began or ceased to announce it
+	began  babel.Time               // when a router was last started again
 	rand   *rand.Rand
-	seed   uint64
 }
 
 // Node is a router.
@@ -48,6 +56,7 @@ type Node struct {
 	config babel.Config
 	ends   map[string]*end
 	tick   babel.Time // for which an event is there
+	life   int        // how often it was started
 	dead   bool
 }
 
@@ -81,12 +90,17 @@ type end struct {
 }
 
 // New returns a network without routers.
-func New(seed uint64) *Net { return &Net{rand: rand.New(rand.NewPCG(seed, 1)), seed: seed} }
+func New(seed uint64) *Net {
+	return &Net{rand: rand.New(rand.NewPCG(seed, 1)), moved: map[babel.Key]babel.Time{}, began: never, Grace: 2 * time.Second}
+}
+
+// never is long before any time.
+const never = babel.Time(-1 << 62)
 
 // Add adds a router that announces prefixes and takes everything. Its site is its number,
 // from 1.
 func (n *Net) Add(name string, timing babel.Timing, own ...netip.Prefix) *Node {
-	node := &Node{Name: name, net: n, index: len(n.Nodes), ends: map[string]*end{}}
+	node := &Node{Name: name, net: n, index: len(n.Nodes), ends: map[string]*end{}, dead: true}
 	node.config = babel.Config{Timing: timing}
 	for _, p := range own {
 		node.Own = append(node.Own, babel.Announcement{Key: babel.Key{Dst: p}})
@@ -126,12 +140,16 @@ func (n *Net) Start(node *Node) {
 	node.config.Seqno = uint16(n.rand.Uint32())
 	node.FIB = map[babel.Key]babel.Hop{}
 	node.dead = false
+	node.tick = 0
+	if node.life++; node.life > 1 {
+		n.began = n.Now
+	}
 	node.Speaker = babel.New(n.Now, node.config, n.rand.Uint64())
 	n.take(node, node.Speaker.Announce(n.Now, node.Own))
 	for _, l := range node.config.Links {
 		n.take(node, node.Speaker.SetLink(n.Now, l.Name, true))
 	}
-	n.push(&event{at: n.Now + n.upTo(200*time.Millisecond), node: node, kind: meterEvent})
+	n.push(&event{at: n.Now + n.upTo(200*time.Millisecond), node: node, life: node.life, kind: meterEvent})
 }
 
 // Kill ends a router as a crash does: nobody is told, and it forwards nothing.
@@ -142,6 +160,11 @@ func (n *Net) Kill(node *Node) {
 
 // Announce changes what a router announces.
 func (n *Net) Announce(node *Node, own []babel.Announcement) {
+	for _, a := range slices.Concat(node.Own, own) {
+		if slices.Contains(node.Own, a) != slices.Contains(own, a) {
+			n.moved[a.Key] = n.Now
+		}
+	}
 	node.Own = own
 	n.take(node, node.Speaker.Announce(n.Now, own))
 }
@@ -158,7 +181,13 @@ func (n *Net) Run(until babel.Time) {
 
 func (n *Net) handle(e *event) {
 	node := e.node
-	if node.dead {
+	if e.kind == loopEvent {
+		if _, loop := n.Follow(node, e.key); loop {
+			n.loop(node, e.key)
+		}
+		return
+	}
+	if node.dead || e.kind != packetEvent && e.life != node.life {
 		return
 	}
 	switch e.kind {
@@ -168,9 +197,10 @@ func (n *Net) handle(e *event) {
 			n.take(node, node.Speaker.Tick(n.Now))
 		}
 	case packetEvent:
+		node.ends[e.packet.Link].own++
 		n.take(node, node.Speaker.Handle(n.Now, e.packet))
 	case meterEvent:
-		n.push(&event{at: n.Now + 200*time.Millisecond, node: node, kind: meterEvent})
+		n.push(&event{at: n.Now + 200*time.Millisecond, node: node, life: node.life, kind: meterEvent})
 		for _, l := range node.config.Links {
 			end := node.ends[l.Name]
 			if end.wire.Busy {
@@ -194,7 +224,7 @@ func (n *Net) take(node *Node, o babel.Output) {
 		}
 		node.FIB[c.Key] = *c.Hop
 		if _, loop := n.Follow(node, c.Key); loop {
-			n.Faults = append(n.Faults, fmt.Sprintf("%v: a loop for %s, seen from %s", n.Now, c.Dst, node.Name))
+			n.loop(node, c.Key)
 		}
 	}
 	for _, e := range o.Events {
@@ -204,8 +234,22 @@ func (n *Net) take(node *Node, o babel.Output) {
 	}
 	if next := max(node.Speaker.Next(), n.Now); node.tick == 0 || next < node.tick {
 		node.tick = next
-		n.push(&event{at: next, node: node, kind: tickEvent})
+		n.push(&event{at: next, node: node, life: node.life, kind: tickEvent})
 	}
+}
+
+// loop keeps a loop as a fault; where it may be brief, if it is still there after that.
+func (n *Net) loop(from *Node, k babel.Key) {
+	since := n.began
+	if at, ok := n.moved[k]; ok {
+		since = max(since, at)
+	}
+	if n.Now-since < n.Grace {
+		n.Brief++
+		n.push(&event{at: since + n.Grace, node: from, kind: loopEvent, key: k})
+		return
+	}
+	n.Faults = append(n.Faults, fmt.Sprintf("%v: a loop for %s, seen from %s", n.Now, k.Dst, from.Name))
 }
 
 func (n *Net) send(from *Node, d babel.Datagram) {
@@ -224,7 +268,6 @@ func (n *Net) send(from *Node, d babel.Datagram) {
 	}
 	at := max(n.Now+w.Delay[e.side]+n.upTo(w.Jitter[e.side]), w.last[e.side])
 	w.last[e.side] = at
-	other.own++
 	n.push(&event{at: at, node: to, kind: packetEvent, packet: babel.Packet{
 		Link: other.link, From: address(from), To: d.To, Port: wire.Port, At: at, Payload: d.Payload,
 	}})
@@ -288,14 +331,17 @@ const (
 	tickEvent eventKind = iota
 	packetEvent
 	meterEvent
+	loopEvent
 )
 
 type event struct {
 	at     babel.Time
 	order  uint64
 	node   *Node
+	life   int // of the node, for what is its own
 	kind   eventKind
 	packet babel.Packet
+	key    babel.Key
 }
 
 func (n *Net) push(e *event) {
