@@ -129,6 +129,7 @@ func (l testLab) start(node string, argv ...string) *exec.Cmd {
 	if err := c.Start(); err != nil {
 		l.Fatal(err)
 	}
+	c.WaitDelay = time.Second // where what it started does not let go of its output
 	l.Cleanup(func() { _ = c.Process.Kill() })
 	return c
 }

@@ -126,7 +126,7 @@ func (n *randomNetwork) tables() []map[string]string {
 	out := make([]map[string]string, n.sites)
 	for i := range out {
 		out[i] = map[string]string{}
-		for line := range strings.Lines(n.in(siteName(i), "ip", "route", "show", "table", "110")) {
+		for line := range strings.Lines(n.in(siteName(i), "ip", "route", "show", "table", "all", "proto", "85")) {
 			if f := strings.Fields(line); len(f) > 2 && f[1] == "dev" {
 				out[i][f[0]] = f[2]
 			}
@@ -238,7 +238,7 @@ func TestRandomNetwork(t *testing.T) {
 	}
 	n.quiet("when all is healed")
 	for _, s := range streams {
-		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Process.Signal(os.Interrupt) // which the ping inside gets too
 		_ = s.cmd.Wait()
 	}
 	for i := range n.sites {
