@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -28,7 +28,7 @@ import (
 // defaultFile is the network file that an agent follows when it is told none.
 const defaultFile = "/etc/tombolo/network.yaml"
 
-// agentLock is held by the one agent of a router while it lives.
+// agentLock is held by the one agent of a router while it lives, and has its pid.
 const agentLock = "agent.lock"
 
 func (a *app) agentCommand() *cobra.Command {
@@ -141,7 +141,10 @@ func (a *app) claim() (*os.File, error) {
 	}
 	for end := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			return f, nil
+			if err = f.Truncate(0); err == nil {
+				_, err = fmt.Fprintln(f, os.Getpid())
+			}
+			return f, err
 		}
 		if time.Now().After(end) {
 			_ = f.Close()
@@ -194,7 +197,7 @@ func explainNoAgent(err error) error {
 	case errors.Is(err, api.ErrNoAgent):
 		return hinted{err, "tombolo apply FILE leaves one behind; a service runs tombolo agent --site NAME (docs/agent.md)"}
 	case errors.Is(err, os.ErrPermission):
-		return hinted{errors.New("only root may ask the agent, or the group that it was started with"), "sudo " + cmp.Or(os.Getenv("_"), "tombolo") + "; or tombolo agent --group NAME"}
+		return hinted{errors.New("only root may ask the agent, or the group that it was started with"), "sudo " + strings.Join(os.Args, " ")}
 	}
 	return err
 }
