@@ -33,7 +33,7 @@ const agentLock = "agent.lock"
 
 func (a *app) agentCommand() *cobra.Command {
 	var t target
-	var applied, down bool
+	var applied, down, kept bool
 	var group string
 	c := &cobra.Command{
 		Use:   "agent",
@@ -54,6 +54,9 @@ leaves all forwarding as it is: "tombolo down", or --down, takes everything away
 			if down {
 				return a.lockedDown(c.Context(), t.keys)
 			}
+			if kept {
+				return a.keepAgent(c.Context())
+			}
 			if t.file == "" && !applied {
 				if _, err := os.Stat(defaultFile); err == nil {
 					t.file = defaultFile
@@ -71,6 +74,8 @@ leaves all forwarding as it is: "tombolo down", or --down, takes everything away
 	_ = c.Flags().MarkHidden("lab")
 	c.Flags().BoolVar(&applied, "applied", false, "follow no file, only what was applied, and end when nothing is")
 	_ = c.Flags().MarkHidden("applied")
+	c.Flags().BoolVar(&kept, "kept", false, "as --applied, and start it again when it is killed")
+	_ = c.Flags().MarkHidden("kept")
 	c.Flags().BoolVar(&down, "down", false, "take all that is tombolo's away, and end the agent that runs")
 	return c
 }
@@ -212,7 +217,7 @@ func (a *app) ensureAgent(ctx context.Context) error {
 	if !errors.Is(err, api.ErrNoAgent) {
 		return err
 	}
-	if err := a.detach("agent", "--applied"); err != nil {
+	if err := a.detach("agent", "--kept"); err != nil {
 		return fmt.Errorf("start the agent: %w", err)
 	}
 	for end := time.Now().Add(agentStart); time.Now().Before(end); {
