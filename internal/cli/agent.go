@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -28,12 +28,12 @@ import (
 // defaultFile is the network file that an agent follows when it is told none.
 const defaultFile = "/etc/tombolo/network.yaml"
 
-// agentLock is held by the one agent of a router while it lives.
+// agentLock is held by the one agent of a router while it lives, and has its pid.
 const agentLock = "agent.lock"
 
 func (a *app) agentCommand() *cobra.Command {
 	var t target
-	var applied, down bool
+	var applied, down, kept bool
 	var group string
 	c := &cobra.Command{
 		Use:   "agent",
@@ -54,6 +54,9 @@ leaves all forwarding as it is: "tombolo down", or --down, takes everything away
 			if down {
 				return a.lockedDown(c.Context(), t.keys)
 			}
+			if kept {
+				return a.keepAgent(c.Context())
+			}
 			if t.file == "" && !applied {
 				if _, err := os.Stat(defaultFile); err == nil {
 					t.file = defaultFile
@@ -71,6 +74,8 @@ leaves all forwarding as it is: "tombolo down", or --down, takes everything away
 	_ = c.Flags().MarkHidden("lab")
 	c.Flags().BoolVar(&applied, "applied", false, "follow no file, only what was applied, and end when nothing is")
 	_ = c.Flags().MarkHidden("applied")
+	c.Flags().BoolVar(&kept, "kept", false, "as --applied, and start it again when it is killed")
+	_ = c.Flags().MarkHidden("kept")
 	c.Flags().BoolVar(&down, "down", false, "take all that is tombolo's away, and end the agent that runs")
 	return c
 }
@@ -141,7 +146,10 @@ func (a *app) claim() (*os.File, error) {
 	}
 	for end := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			return f, nil
+			if err = f.Truncate(0); err == nil {
+				_, err = fmt.Fprintln(f, os.Getpid())
+			}
+			return f, err
 		}
 		if time.Now().After(end) {
 			_ = f.Close()
@@ -194,7 +202,7 @@ func explainNoAgent(err error) error {
 	case errors.Is(err, api.ErrNoAgent):
 		return hinted{err, "tombolo apply FILE leaves one behind; a service runs tombolo agent --site NAME (docs/agent.md)"}
 	case errors.Is(err, os.ErrPermission):
-		return hinted{errors.New("only root may ask the agent, or the group that it was started with"), "sudo " + cmp.Or(os.Getenv("_"), "tombolo") + "; or tombolo agent --group NAME"}
+		return hinted{errors.New("only root may ask the agent, or the group that it was started with"), "sudo " + strings.Join(os.Args, " ")}
 	}
 	return err
 }
@@ -209,7 +217,7 @@ func (a *app) ensureAgent(ctx context.Context) error {
 	if !errors.Is(err, api.ErrNoAgent) {
 		return err
 	}
-	if err := a.detach("agent", "--applied"); err != nil {
+	if err := a.detach("agent", "--kept"); err != nil {
 		return fmt.Errorf("start the agent: %w", err)
 	}
 	for end := time.Now().Add(agentStart); time.Now().Before(end); {
