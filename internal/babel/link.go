@@ -21,8 +21,10 @@ const (
 	// Every packet begins with headers that its size must leave room for: IPv6, UDP.
 	headers = 40 + 8
 
-	// ihuLife is announced with every IHU; it is dead after three and a half of it.
-	ihuLife = 3 * time.Second
+	// ihuLife is announced with every IHU, which is dead after three and a half of it. We say
+	// it more often: on a bad link several in a row are lost. That we do not hear somebody any
+	// more is said at once.
+	ihuLife = 10 * time.Second
 )
 
 // link is an interface that the speaker speaks on.

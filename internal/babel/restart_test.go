@@ -13,7 +13,7 @@ const rtt = 10 * time.Millisecond
 // numbers are others, and it knows nothing.
 func (p *peer) restart() {
 	p.seqno += 20000
-	p.stamped = false
+	p.stamps = nil
 	p.heard()
 	p.hello()
 }

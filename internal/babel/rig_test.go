@@ -35,9 +35,7 @@ type peer struct {
 	every  time.Duration
 	seqno  uint16
 
-	stamped  bool
-	stamp    uint32 // of the speaker's last hello
-	stampAt  Time
+	stamps   []sample   // the speaker's last hellos: when, and their timestamps
 	said     []wire.TLV // that it was sent since the last call of heard
 	hellos   int
 	payloads [][]byte
@@ -141,8 +139,10 @@ func (p *peer) hello() {
 	}
 	if p.rtt > 0 {
 		h.Stamped, h.Timestamp = true, stamp(p.r.now-p.rtt/2+time.Second)
-		if p.stamped {
-			i.Stamped, i.Origin, i.Receive = true, p.stamp, stamp(p.stampAt+p.rtt/2+time.Second)
+		for _, s := range p.stamps {
+			if s.at+p.rtt <= p.r.now { // it had come when this was sent
+				i.Stamped, i.Origin, i.Receive = true, uint32(s.rtt), stamp(s.at+p.rtt/2+time.Second)
+			}
 		}
 	}
 	if p.deaf {
@@ -201,7 +201,9 @@ func (p *peer) hear(tlvs []wire.TLV) {
 		switch t := t.(type) {
 		case wire.Hello:
 			p.hellos++
-			p.stamped, p.stamp, p.stampAt = t.Stamped, t.Timestamp, p.r.now
+			if p.stamps = append(p.stamps, sample{p.r.now, time.Duration(t.Timestamp)}); len(p.stamps) > 20 {
+				p.stamps = p.stamps[1:]
+			}
 		case wire.AckRequest:
 			if !p.silent && !(p.unheld && update) {
 				p.send(wire.Ack{Opaque: t.Opaque})

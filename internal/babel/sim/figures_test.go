@@ -288,3 +288,24 @@ func TestIdleLinkThatDiedIsKnownInThreeSeconds(t *testing.T) {
 		t.Errorf("after %v", worst)
 	}
 }
+
+func TestLossOfATenthEndsNoNeighbour(t *testing.T) {
+	for _, busy := range []bool{true, false} {
+		for s := range uint64(4) {
+			h := newHome(t, s)
+			downs := 0
+			h.OnEvent = func(_ *Node, e babel.Event) {
+				if e.Kind == babel.NeighbourDown {
+					downs++
+				}
+			}
+			for _, w := range h.Wires {
+				w.Loss, w.Busy = [2]float64{0.1, 0.1}, busy
+			}
+			h.Run(20 * time.Minute)
+			if downs > 0 {
+				t.Errorf("seed %d, traffic %v: neighbours were lost %d times", s, busy, downs)
+			}
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"container/heap"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -141,30 +140,6 @@ func (w *world) own(n *Node, p netip.Prefix, yes bool) {
 	w.Announce(n, own)
 }
 
-// shortest returns the delays of the shortest ways from a router, over what is not cut in
-// either direction.
-func (n *Net) shortest(from *Node) map[*Node]time.Duration {
-	done := map[*Node]time.Duration{}
-	next := &eventHeap{{node: from}}
-	for next.Len() > 0 {
-		e := heap.Pop(next).(*event)
-		if _, ok := done[e.node]; ok || e.node.dead {
-			continue
-		}
-		done[e.node] = e.at
-		for _, end := range e.node.ends {
-			if w := end.wire; !w.Cut[0] && !w.Cut[1] {
-				to := w.A
-				if end.side == 0 {
-					to = w.B
-				}
-				heap.Push(next, &event{at: e.at + w.Delay[end.side], node: to})
-			}
-		}
-	}
-	return done
-}
-
 // rest checks what holds when nothing has happened for long.
 func (w *world) rest() {
 	owners := map[babel.Key]*Node{}
@@ -184,7 +159,7 @@ func (w *world) rest() {
 				w.t.Errorf("%s still has a route to %s, which nobody announces: %+v", n.Name, k.Dst, n.FIB[k])
 			}
 		}
-		best := w.shortest(n)
+		best := w.Shortest(n)
 		for k, owner := range owners {
 			want, connected := best[owner]
 			got, reached := w.Reaches(n, k)

@@ -32,6 +32,9 @@ type Net struct {
 	Brief  int           // loops that were seen while they may be
 	Grace  time.Duration // 0: two seconds
 
+	Changes int        // of forwarding tables
+	Changed babel.Time // when the last one was
+
 	// OnEvent, if set, is called for what speakers tell.
 	OnEvent func(*Node, babel.Event)
 
@@ -218,6 +221,7 @@ func (n *Net) take(node *Node, o babel.Output) {
 	}
 	for _, c := range o.Routes {
 		node.Changes++
+		n.Changes, n.Changed = n.Changes+1, n.Now
 		if c.Hop == nil {
 			delete(node.FIB, c.Key)
 			continue
