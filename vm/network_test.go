@@ -26,8 +26,18 @@ type network struct {
 }
 
 // newNetwork makes the namespaces and the keys of sites, whose names must be those of no
-// other test.
+// other test, and captures what their routers send and receive.
 func newNetwork(t *testing.T, sites ...string) *network {
+	t.Helper()
+	n := newQuietNetwork(t, sites...)
+	for _, s := range sites {
+		n.capture(s)
+	}
+	return n
+}
+
+// newQuietNetwork is one without captures.
+func newQuietNetwork(t *testing.T, sites ...string) *network {
 	t.Helper()
 	n := &network{t, t.TempDir(), sites}
 	for _, ns := range append([]string{"net"}, sites...) {
@@ -41,7 +51,6 @@ func newNetwork(t *testing.T, sites ...string) *network {
 		n.sh(s, fmt.Sprintf("ip address add 10.%d.0.1/24 dev lan0; ip link set lan0 up", i+1))
 		n.sh(s+".host", fmt.Sprintf("ip address add 10.%d.0.10/24 dev eth0; ip link set eth0 up; ip route add default via 10.%d.0.1", i+1, i+1))
 		n.tombolo(s, "key", "make", s)
-		n.capture(s)
 	}
 	return n
 }
@@ -59,15 +68,15 @@ func (n *network) namespace(ns string) {
 	n.sh(ns, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0; ip link set lo up")
 }
 
-// capture keeps what a router sends and receives, where the test fails.
+// capture keeps the last that a router sent and received, where the test fails.
 func (n *network) capture(site string) {
 	n.Helper()
 	out := os.Getenv("TOMBOLO_VM_OUT")
 	if out == "" {
 		n.Fatal("TOMBOLO_VM_OUT names no folder: this test runs by `make vm`")
 	}
-	file := filepath.Join(out, n.Name()+"-"+site+".pcap")
-	c := exec.Command("ip", "netns", "exec", site, "tcpdump", "-Z", "root", "-U", "-ni", "any", "-s", "128", "-w", file)
+	file := filepath.Join(out, strings.ReplaceAll(n.Name(), "/", "-")+"-"+site+".pcap") // and its number, 0 or 1
+	c := exec.Command("ip", "netns", "exec", site, "tcpdump", "-Z", "root", "-U", "-ni", "any", "-s", "128", "-C", "20", "-W", "2", "-w", file)
 	if err := c.Start(); err != nil {
 		n.Fatal(err)
 	}
@@ -75,7 +84,8 @@ func (n *network) capture(site string) {
 		_ = c.Process.Signal(syscall.SIGTERM)
 		_ = c.Wait()
 		if !n.Failed() {
-			_ = os.Remove(file)
+			_ = os.Remove(file + "0")
+			_ = os.Remove(file + "1")
 		}
 	})
 }
@@ -108,8 +118,32 @@ func (n *network) sh(ns, line string) string {
 // tombolo runs it on a site's router.
 func (n *network) tombolo(site string, args ...string) string {
 	n.Helper()
-	argv := []string{binary}
-	argv = append(argv, args...)
+	return n.in(site, n.command(site, args...)...)
+}
+
+// fails runs it where it must fail, and returns all that it wrote.
+func (n *network) fails(site string, args ...string) string {
+	n.Helper()
+	c := exec.Command("ip", append([]string{"netns", "exec", site}, n.command(site, args...)...)...)
+	c.Dir = n.dir
+	out, err := c.CombinedOutput()
+	if err == nil {
+		n.Fatalf("%s did not fail:\n%s", strings.Join(args, " "), out)
+	}
+	return string(out)
+}
+
+// holds fails unless a router holds all that the network file says.
+func (n *network) holds(site string) {
+	n.Helper()
+	if out := n.tombolo(site, "plan", file); strings.TrimSpace(out) != "nothing to do" {
+		n.Errorf("%s: %s", site, out)
+	}
+}
+
+// command is the command line of tombolo with the site's folders.
+func (n *network) command(site string, args ...string) []string {
+	argv := append([]string{binary}, args...)
 	switch args[0] {
 	case "key", "show":
 		argv = append(argv, "--keys", "keys")
@@ -117,8 +151,28 @@ func (n *network) tombolo(site string, args ...string) string {
 		argv = append(argv, "--keys", "keys", "--site", site, "--run-dir", filepath.Join(n.dir, site))
 	case "down":
 		argv = append(argv, "--keys", "keys", "--run-dir", filepath.Join(n.dir, site))
+	case "confirm":
+		argv = append(argv, "--run-dir", filepath.Join(n.dir, site))
 	}
-	return n.in(site, argv...)
+	return argv
+}
+
+// received is how many bytes an interface of a site has received from another site's key.
+// It begins anew where the peer is made anew.
+func (n *network) received(site, device, other string) int {
+	n.Helper()
+	public := strings.TrimSpace(n.sh(site, "wg pubkey <keys/"+other+".key"))
+	for line := range strings.Lines(n.in(site, "wg", "show", device, "transfer")) {
+		if f := strings.Fields(line); f[0] == public {
+			bytes, err := strconv.Atoi(f[1])
+			if err != nil {
+				n.Fatal(err)
+			}
+			return bytes
+		}
+	}
+	n.Fatalf("%s has no peer %s on %s", site, other, device)
+	return 0
 }
 
 const file = "network.yaml"
@@ -148,12 +202,39 @@ func (n *network) applyAll() {
 	}
 }
 
+func (n *network) downAll() {
+	n.Helper()
+	for _, s := range n.sites {
+		n.tombolo(s, "down")
+	}
+}
+
+// patience is what routes may take to be there, in seconds of the guest's clock.
+const patience = 120
+
+// answers waits until an address answers a namespace's pings.
+func (n *network) answers(ns, to string) {
+	n.Helper()
+	n.sh(ns, fmt.Sprintf("end=$((SECONDS + %d)); until ping -q -c1 -W1 %s >/dev/null 2>&1; do [ $SECONDS -lt $end ] || { echo %[2]s does not answer within %[1]d s; ip route get %[2]s; exit 1; }; sleep 0.1; done", patience, to))
+}
+
+// say writes a line to the machine's console, where a long test shows how far it is.
+func (n *network) say(format string, args ...any) {
+	n.Helper()
+	line := fmt.Sprintf(format, args...)
+	n.Log(line)
+	if err := os.WriteFile("/dev/console", []byte(line+"\n"), 0); err != nil {
+		n.Fatal(err)
+	}
+}
+
 // reached fails unless every host reaches every other, with packets of more than one size.
 func (n *network) reached() {
 	n.Helper()
 	for i, from := range n.sites {
 		for j := range n.sites {
 			if i != j {
+				n.answers(from+".host", n.host(j))
 				n.in(from+".host", "ping", "-q", "-c3", "-i0.2", "-W5", "-s", strconv.Itoa(56+400*j), n.host(j))
 			}
 		}
@@ -170,13 +251,13 @@ type probe struct {
 	out  strings.Builder
 }
 
-// probe sends a packet every 2 ms from a namespace to an address, and begins when the
+// probe sends a packet every 5 ms from a namespace to an address, and begins when the
 // first was answered.
 func (n *network) probe(ns, to string) *probe {
 	n.Helper()
-	n.in(ns, "ping", "-q", "-c1", "-W5", to)
+	n.answers(ns, to)
 	p := &probe{n: n, what: ns + " → " + to}
-	p.c = exec.Command("ip", "netns", "exec", ns, "ping", "-n", "-i0.002", to)
+	p.c = exec.Command("ip", "netns", "exec", ns, "ping", "-n", "-i0.005", to)
 	p.c.Stdout = &p.out
 	if err := p.c.Start(); err != nil {
 		n.Fatal(err)
@@ -201,7 +282,7 @@ func (p *probe) lostNothing() {
 	slices.Sort(seen)
 	seen = slices.Compact(seen)
 	m := regexp.MustCompile(`(\d+) packets transmitted`).FindStringSubmatch(p.out.String())
-	if m == nil || len(seen) < 50 {
+	if m == nil || len(seen) < 20 {
 		p.n.Fatalf("%s: only %d answers:\n%s", p.what, len(seen), p.out.String())
 	}
 	sent, _ := strconv.Atoi(m[1])
