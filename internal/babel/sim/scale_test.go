@@ -29,10 +29,10 @@ func TestManyRouters(t *testing.T) {
 	// A way or two may be found to be better by a percent at any later time. Hellos both ways make 150 bytes a second, ten times that for a short while.
 	step("cold start", 10*time.Second, 60_000, 150_000, func() { n.StartAll(time.Second) })
 	used := n.Busiest()
-	step("the busiest wire is cut", 20*time.Second, 20_000, 100_000, func() { used.CutBoth(true) })
-	step("and returns", 25*time.Second, 20_000, 100_000, func() { used.CutBoth(false) })
-	step("a router dies", 20*time.Second, 20_000, 100_000, func() { n.Kill(used.A) })
-	step("and starts again", 25*time.Second, 20_000, 150_000, func() { n.Start(used.A) })
+	step("the busiest wire is cut", 40*time.Second, 20_000, 100_000, func() { used.CutBoth(true) })
+	step("and returns", 50*time.Second, 20_000, 100_000, func() { used.CutBoth(false) })
+	step("a router dies", 40*time.Second, 20_000, 100_000, func() { n.Kill(used.A) })
+	step("and starts again", 50*time.Second, 20_000, 150_000, func() { n.Start(used.A) })
 	step("a tenth of the wires flap", 50*time.Second, 150_000, 500_000, func() { n.Flap(0.1, 3*time.Second, 20*time.Second) })
 }
 
