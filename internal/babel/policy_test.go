@@ -18,7 +18,11 @@ func TestOnlyWhatThePolicyAllowsIsTaken(t *testing.T) {
 	}
 	only := func(c *Config) { exact(c); c.Links[0].Only = []uint32{1} }
 	nothing := func(c *Config) { exact(c); c.Links[0].Only = []uint32{} }
-	foreign := func(c *Config) { exact(c); c.Links[0].Only = []uint32{me}; c.Links[0].Foreign = []netip.Prefix{pfx("192.168.0.0/16")} }
+	foreign := func(c *Config) {
+		exact(c)
+		c.Links[0].Only = []uint32{me}
+		c.Links[0].Foreign = []netip.Prefix{pfx("192.168.0.0/16")}
+	}
 	tests := []struct {
 		name   string
 		config func(*Config)
