@@ -10,7 +10,7 @@ RACE := ./internal/tunnel/... ./internal/lab/... ./internal/kernel/... ./interna
 
 FUZZTIME ?= 1m
 
-.PHONY: all build demo deps deps-test deps-bench deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak vm vm-shell clean
+.PHONY: all build demo deps deps-test deps-bench deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak soak-lab soak-vm vm vm-shell clean
 
 all: build
 
@@ -27,7 +27,7 @@ deps-test: ## and the programs that look at its work from outside
 	@scripts/deps test
 
 # The order: what fails fastest comes first.
-test: deps-test vet cross docs-check lint unit race ## everything that must be true
+test: deps-vm vet cross docs-check lint unit race vm ## everything that must be true
 	@echo "make test: all passed"
 
 vet:
@@ -78,7 +78,7 @@ docs-check: build ## that the picture in the README is that of today; the rest i
 golden: ## write the golden files anew
 	go test ./internal/compile ./internal/plan ./internal/draw ./internal/spec -update
 
-bench: deps-bench build ## measure, and write docs/benchmarks.md
+bench: deps-bench deps-vm build ## measure, and write docs/benchmarks.md
 	go run ./cmd/bench -tombolo bin/tombolo -write docs/benchmarks.md
 
 fuzz: ## every fuzz target in turn
@@ -87,10 +87,16 @@ fuzz: ## every fuzz target in turn
 			echo "$$d $$f"; go test ./$$d -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime=20x; \
 		done; done
 
+soak: soak-lab soak-vm ## the long runs
+
 # A lab stays up while its paths are cut and healed; every pair must be reached at the end
 # of each round.
-soak: deps-test build
+soak-lab: deps-test build
 	scripts/soak $(SOAK)
+
+# Hours of a clock that jumps where the guest sleeps: rekeys, roaming, other addresses.
+soak-vm: deps-vm build
+	vm/run soak $(HOURS)
 
 clean:
 	rm -rf bin

@@ -116,8 +116,8 @@ func TestRefusedChangeIsPutBack(t *testing.T) {
 	n.write(strings.Replace(base, "[rfa, rfb]}", "[rfa, rfb], mtu: 1300, keepalive: 7}\n  - [rfa, rfc]", 1))
 	out := n.fails("rfa", "apply", file)
 	p.lostNothing()
-	if !strings.Contains(out, "51823") {
-		t.Errorf("the refusal names no port: %s", out)
+	if !strings.Contains(out, "port 51823 is in use by another program") {
+		t.Errorf("the refusal does not say what is in the way: %s", out)
 	}
 	if after := look(); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)

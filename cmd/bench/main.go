@@ -50,6 +50,7 @@ var benches = []bench{
 	{"throughput", benchThroughput},
 	{"failover", benchFailover},
 	{"agent", benchAgent},
+	{"kernel", benchKernel},
 }
 
 func main() {
