@@ -38,8 +38,10 @@ type Agent struct {
 	routing  *routing
 	observer *observer
 
-	changed chan struct{}      // the file may have changed
-	reloads chan bool          // to the loader; true: take the file whatever is applied
+	changed   chan struct{}                                                         // the file may have changed
+	reloads   chan bool                                                             // to the loader; true: take the file whatever is applied
+	watchFile func(ctx context.Context, path string, changed chan<- struct{}) error // but in tests
+
 	halt    context.CancelFunc // ends the base loop
 	ended   chan struct{}      // it has
 	retired chan struct{}      // made when somebody has the agent retire; closed when that is done
@@ -50,6 +52,7 @@ type Agent struct {
 func New(o Options) *Agent {
 	h := newHub(o.Log)
 	a := &Agent{o: o, started: time.Now(), hub: h, problems: newProblems(h), reloads: make(chan bool, 1), changed: make(chan struct{}, 1), halt: func() {}, ended: make(chan struct{})}
+	a.watchFile = watchFile
 	a.routing = newRouting(&o.Machine, h, a.problems, a.started)
 	a.observer = newObserver(&o.Machine, a.problems)
 	a.base = &base{
@@ -74,7 +77,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.load(ctx, loads) })
 	wg.Go(func() { a.observer.run(ctx) })
 	if a.o.Source != nil {
-		wg.Go(func() { a.problems.set("inotify", watchFile(ctx, a.o.Source.Name(), a.changed)) })
+		wg.Go(func() { a.problems.set("inotify", a.watchFile(ctx, a.o.Source.Name(), a.changed)) })
 	}
 	wg.Go(func() { _ = api.Serve(ctx, a.o.Socket, a) })
 	if a.o.Notify != nil {

@@ -50,9 +50,8 @@ type base struct {
 	opened Wanted // what the kernel was opened for
 	watch  Watcher
 
-	loaded    *load // the last, unless it was taken
-	forced    bool  // it is to be taken whatever is applied
-	lastTaken state.Router
+	loaded    *load        // the last, unless it was taken
+	forced    bool         // it is to be taken whatever is applied
 	resolved  state.Router // with fresh addresses of the endpoints
 	steer     endpoint.Watch
 	first     bool // no pass was made yet

@@ -129,7 +129,7 @@ func (o *observer) run(ctx context.Context) {
 			return
 		case <-tick.C:
 			n++
-			tunnels, devices = true, n%lookAtAll == 0
+			tunnels, devices = true, devices || n%lookAtAll == 0
 		case <-o.wake:
 			devices = true
 			select {

@@ -42,6 +42,7 @@ func (a *Agent) status(ctx context.Context) (api.Status, error) {
 			return s, err
 		}
 	}
+	s.Refused, s.Malformed, s.Unsigned = v.Refused, v.Malformed, v.Unsigned
 	var prefixes map[string]int
 	s.Routes, prefixes = a.routing.routes()
 	s.Links = linksOf(r, seen, v, s.Now, at, prefixes)

@@ -68,6 +68,10 @@ type Status struct {
 
 	LastChange time.Time `json:"lastChange,omitzero"` // of what the kernel holds, but for learned routes
 	Routes     int       `json:"routes"`              // learned
+
+	Refused   uint64 `json:"refused"`   // announcements that the file does not allow
+	Malformed uint64 `json:"malformed"` // Babel packets, or parts of them, that make no sense
+	Unsigned  uint64 `json:"unsigned"`  // Babel packets without the right signature
 }
 
 // Link is a tunnel, or a LAN segment on which the agent speaks.

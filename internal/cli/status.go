@@ -110,6 +110,18 @@ func (a *app) links(b *strings.Builder, s *api.Status) {
 	if s.Routes > 0 {
 		fmt.Fprintf(b, "%s learned; tombolo routes shows them\n", count(s.Routes, "route"))
 	}
+	for _, c := range []struct {
+		n    uint64
+		what string
+	}{
+		{s.Refused, "announcements that the network file does not allow were not believed: tombolo watch"},
+		{s.Malformed, "Babel packets, or parts of them, made no sense"},
+		{s.Unsigned, "Babel packets had not the right signature"},
+	} {
+		if c.n > 0 {
+			b.WriteString(a.paint(yellow, fmt.Sprintf("%d %s", c.n, c.what)) + "\n")
+		}
+	}
 }
 
 // unusable is the cost of a link that carries nothing.

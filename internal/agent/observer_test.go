@@ -1,0 +1,224 @@
+package agent
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tombolo/internal/kernel"
+	"tombolo/internal/key"
+	"tombolo/internal/state"
+)
+
+// A tunnel is overdue when it sends, hears nothing, and its session should have been renewed.
+func TestOverdueTunnels(t *testing.T) {
+	now := time.Unix(10_000, 0)
+	peer := func(age time.Duration, sent, received uint64) map[string]kernel.Tunnel {
+		p := state.Peer{PublicKey: key.Public{1}, Sent: sent, Received: received}
+		if age > 0 {
+			p.Handshake = now.Add(-age).Unix()
+		}
+		return map[string]kernel.Tunnel{"wg-b": {Peers: []state.Peer{p}}}
+	}
+	for what, c := range map[string]struct {
+		before, after map[string]kernel.Tunnel
+		want          bool
+	}{
+		"sends in vain":          {peer(150*time.Second, 100, 100), peer(150*time.Second, 200, 100), true},
+		"still hears":            {peer(150*time.Second, 100, 100), peer(150*time.Second, 200, 101), false},
+		"sends nothing":          {peer(150*time.Second, 100, 100), peer(150*time.Second, 100, 100), false},
+		"is fresh":               {peer(100*time.Second, 100, 100), peer(100*time.Second, 200, 100), false},
+		"never had a handshake":  {peer(0, 100, 0), peer(0, 200, 0), false},
+		"is another of its name": {peer(150*time.Second, 500, 500), peer(150*time.Second, 200, 100), false},
+	} {
+		o := newObserver(&Machine{}, newProblems(newHub(quietLog())))
+		o.measure(c.before, now.Add(-2*time.Second))
+		if _, overdue := o.measure(c.after, now); overdue["wg-b"] != c.want {
+			t.Errorf("a tunnel that %s is overdue: %v", what, !c.want)
+		}
+	}
+}
+
+func TestRatesAreOfTheLastSeconds(t *testing.T) {
+	o := newObserver(&Machine{}, newProblems(newHub(quietLog())))
+	now := time.Unix(10_000, 0)
+	id := peerID{"wg-b", key.Public{1}}
+	var rates map[peerID]rate
+	sent := uint64(0)
+	for i := range 60 { // 1 kB/s, and for the last ten seconds none
+		if i < 55 {
+			sent += 2000
+		}
+		rates, _ = o.measure(map[string]kernel.Tunnel{"wg-b": {Peers: []state.Peer{{PublicKey: id.peer, Sent: sent}}}}, now)
+		now = now.Add(2 * time.Second)
+		if i == 50 && (rates[id].tx != 1000 || rates[id].rx != 0) {
+			t.Errorf("the rate is %+v", rates[id])
+		}
+	}
+	if rates[id].tx != 0 {
+		t.Errorf("long after the last packet the rate is %+v", rates[id])
+	}
+	if n := len(o.samples[id]); n > 5 {
+		t.Errorf("%d samples are kept", n)
+	}
+}
+
+func TestWhatIsAnnouncedFollowsItsCondition(t *testing.T) {
+	r := router("10.0.0.0/8")
+	r.Interfaces = []state.Interface{{Name: "wg-c", WireGuard: &state.WireGuard{Peers: []state.Peer{{Name: "c", PublicKey: key.Public{3}}}}}}
+	r.Babel = new(babelConfig())
+	o := newObserver(&Machine{}, newProblems(newHub(quietLog())))
+	host := netip.MustParseAddr("192.168.1.10")
+	up, plugged := kernel.Device{Up: true}, kernel.Device{Up: true, Carrier: true}
+	shake := func(ago time.Duration) map[string]kernel.Tunnel {
+		return map[string]kernel.Tunnel{"wg-c": {Peers: []state.Peer{{PublicKey: key.Public{3}, Handshake: time.Now().Add(-ago).Unix()}}}}
+	}
+	answers, silent := &probe{}, &probe{}
+	answers.there.Store(true)
+	for _, c := range []struct {
+		a       state.Announcement
+		devices map[string]kernel.Device
+		tunnels map[string]kernel.Tunnel
+		probe   *probe
+		want    bool
+		why     string
+	}{
+		{a: state.Announcement{While: state.Always}, want: true, why: "always"},
+		{a: state.Announcement{While: state.Carrier, Device: "lan0"}, why: "lan0 is missing"},
+		{a: state.Announcement{While: state.Carrier, Device: "lan0"}, devices: map[string]kernel.Device{"lan0": {}}, why: "lan0 is down"},
+		{a: state.Announcement{While: state.Carrier, Device: "lan0"}, devices: map[string]kernel.Device{"lan0": up}, why: "lan0 is without carrier"},
+		{a: state.Announcement{While: state.Carrier, Device: "lan0"}, devices: map[string]kernel.Device{"lan0": plugged}, want: true, why: "lan0 has carrier"},
+		{a: state.Announcement{While: state.Probe, Device: "lan0", Probe: host}, devices: map[string]kernel.Device{"lan0": plugged}, why: "192.168.1.10 does not answer"},
+		{a: state.Announcement{While: state.Probe, Device: "lan0", Probe: host}, devices: map[string]kernel.Device{"lan0": plugged}, probe: silent, why: "192.168.1.10 does not answer"},
+		{a: state.Announcement{While: state.Probe, Device: "lan0", Probe: host}, devices: map[string]kernel.Device{"lan0": plugged}, probe: answers, want: true, why: "192.168.1.10 answers"},
+		{a: state.Announcement{While: state.Probe, Device: "lan0", Probe: host}, devices: map[string]kernel.Device{"lan0": up}, probe: answers, why: "lan0 is without carrier"},
+		{a: state.Announcement{While: state.Handshake, Device: "wg-c", Peer: "c"}, why: "c never had a handshake"},
+		{a: state.Announcement{While: state.Handshake, Device: "wg-c", Peer: "c"}, tunnels: shake(100 * time.Second), want: true, why: "c is connected"},
+		{a: state.Announcement{While: state.Handshake, Device: "wg-c", Peer: "c"}, tunnels: shake(200 * time.Second)},
+		{a: state.Announcement{While: "sunshine"}, why: `this version does not know the condition "sunshine"`},
+	} {
+		o.probes = map[netip.Addr]*probe{}
+		if c.probe != nil {
+			o.probes[host] = c.probe
+		}
+		now, why := o.condition(r, sight{devices: c.devices, tunnels: c.tunnels}, c.a)
+		if now != c.want || c.why != "" && why != c.why {
+			t.Errorf("%+v: %v because %q, want %v because %q", c.a, now, why, c.want, c.why)
+		}
+	}
+}
+
+// A LAN's cable is pulled and put back: the speaker is told, and so are those who watch.
+func TestALANIsAnnouncedWhileItHasCarrier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := router("10.0.0.0/8")
+		r.Babel = new(babelConfig())
+		r.Babel.Announce = []state.Announcement{{Dst: prefix("192.168.1.0/24"), While: state.Carrier, Device: "br-lan"}}
+		b := start(t, &Wanted{Router: r}, nil)
+		defer func() { _ = b.stop() }()
+		events, end := b.agent.hub.subscribe()
+		defer end()
+		announced := func() int {
+			v, _, _, err := b.agent.routing.host().view(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(v.Announced)
+		}
+		if n := announced(); n != 0 {
+			t.Errorf("%d prefixes are announced without a device", n)
+		}
+		for _, c := range []struct {
+			d    kernel.Device
+			want int
+			kind string
+		}{{kernel.Device{Up: true, Carrier: true, Index: 2}, 1, Announce}, {kernel.Device{Up: true, Index: 2}, 0, Withdraw}} {
+			b.eyes.mu.Lock()
+			b.eyes.devices["br-lan"] = c.d
+			b.eyes.mu.Unlock()
+			b.kernel.meddle(func(*state.Router) {}, kernel.Change{Links: []kernel.LinkState{{Name: "br-lan"}}})
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if n := announced(); n != c.want {
+				t.Errorf("%d prefixes are announced, want %d", n, c.want)
+			}
+			if e := <-events; e.Kind != c.kind || e.Route != "192.168.1.0/24" || e.Device != "br-lan" {
+				t.Errorf("the event is %+v", e)
+			}
+		}
+	})
+}
+
+// A link is spoken on when its device is up and has our address, and not before.
+func TestALinkIsSpokenOnWhenItCanBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours := netip.MustParsePrefix("fe80::1/64")
+		r := router("10.0.0.0/8")
+		r.Interfaces = []state.Interface{{Name: "wg-b", Kind: state.WireGuardKind, Alias: "tombolo n b", MTU: 1420, Addresses: []netip.Prefix{ours}}}
+		r.Babel = new(babelConfig())
+		r.Babel.Links = r.Babel.Links[:1]
+		b := start(t, &Wanted{Router: r}, nil)
+		defer func() { _ = b.stop() }()
+		speaks := func() bool {
+			for len(b.socket.sent) > 0 {
+				<-b.socket.sent
+			}
+			time.Sleep(5 * time.Second)
+			return len(b.socket.sent) > 0
+		}
+		see := func(d kernel.Device) {
+			b.eyes.mu.Lock()
+			b.eyes.devices["wg-b"] = d
+			b.eyes.mu.Unlock()
+			b.agent.observer.look()
+			time.Sleep(100 * time.Millisecond)
+		}
+		for _, c := range []struct {
+			what string
+			d    kernel.Device
+			want bool
+		}{
+			{"is down", kernel.Device{Index: 3, Addresses: []netip.Prefix{ours}}, false},
+			{"has no address", kernel.Device{Index: 3, Up: true}, false},
+			{"is well", kernel.Device{Index: 3, Up: true, Addresses: []netip.Prefix{ours}}, true},
+			{"is another of its name", kernel.Device{Index: 4, Up: true, Addresses: []netip.Prefix{ours}}, true},
+			{"is down again", kernel.Device{Index: 4, Addresses: []netip.Prefix{ours}}, false},
+		} {
+			see(c.d)
+			if got := speaks(); got != c.want {
+				t.Errorf("on a device that %s it speaks: %v", c.what, got)
+			}
+		}
+	})
+}
+
+// When no routes are to be learned any more, those that were are taken away; when the agent
+// ends they stay.
+func TestLearnedRoutesGoWithTheSpeakerAndNotWithTheAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := router("10.0.0.0/8")
+		r.Babel = new(babelConfig())
+		b := start(t, &Wanted{Router: r}, nil)
+		b.learned.Meddle(func(r *state.Router) { r.Routes = append(r.Routes, old("10.5.0.0/16")) })
+		count := func() int {
+			rs, _ := b.learned.Routes(t.Context(), nil, learned)
+			return len(rs)
+		}
+		if err := b.stop(); err != nil || count() != 1 {
+			t.Errorf("at the agent's end %d learned routes are left, %v", count(), err)
+		}
+		b = start(t, &Wanted{Router: r}, nil)
+		b.learned.Meddle(func(r *state.Router) { r.Routes = append(r.Routes, old("10.5.0.0/16")) })
+		defer func() { _ = b.stop() }()
+		b.records.mu.Lock()
+		static := router("10.0.0.0/8")
+		b.records.applied = &Wanted{Router: static}
+		b.records.mu.Unlock()
+		poke(b.agent.base.record)
+		time.Sleep(time.Second)
+		if count() != 0 {
+			t.Error("the routes of a speaker that is gone are left")
+		}
+	})
+}
