@@ -6,7 +6,8 @@ import (
 
 // Phase is what happened in a network from one moment until it was at rest again.
 type Phase struct {
-	Took    time.Duration // until the last change of a forwarding table
+	Whole   time.Duration // until every router had a way to all that it is connected with
+	Last    time.Duration // until the last change of a forwarding table
 	Changes int           // of forwarding tables
 	Bytes   uint64        // over all wires
 	Packets uint64
@@ -14,18 +15,29 @@ type Phase struct {
 	Report  Report // at the end
 }
 
-// Watch does something, lets the network run for a time, and says what happened.
+// Watch does something, lets the network run for a time, and says what happened; the times
+// are counted from when it was done, and Whole is exact to a tenth of itself, or 0.1 s.
 func (n *Net) Watch(rest time.Duration, do func()) Phase {
-	from, changes := n.Now, n.Changes
+	changes := n.Changes
 	bytes, packets := n.Sent()
 	before := make([]uint64, len(n.Wires))
 	for i, w := range n.Wires {
 		before[i] = w.Bytes[0] + w.Bytes[1]
 	}
-	n.Changed = n.Now
 	do()
-	n.Run(n.Now + rest)
-	p := Phase{Took: n.Changed - from, Changes: n.Changes - changes}
+	n.Changed = n.Now
+	from := n.Now
+	p := Phase{Whole: rest}
+	connected := n.connected()
+	for n.Now < from+rest {
+		n.Run(min(from+rest, n.Now+max(100*time.Millisecond, (n.Now-from)/10)))
+		if n.whole(connected) {
+			p.Whole = n.Now - from
+			break
+		}
+	}
+	n.Run(from + rest)
+	p.Last, p.Changes = n.Changed-from, n.Changes-changes
 	p.Bytes, p.Packets = n.Sent()
 	p.Bytes, p.Packets = p.Bytes-bytes, p.Packets-packets
 	for i, w := range n.Wires {
@@ -33,6 +45,37 @@ func (n *Net) Watch(rest time.Duration, do func()) Phase {
 	}
 	p.Report = n.Report()
 	return p
+}
+
+// connected numbers the parts of the network: routers with the same number are connected.
+// A dead one has none.
+func (n *Net) connected() map[*Node]int {
+	part := map[*Node]int{}
+	for i, node := range n.Nodes {
+		if part[node] == 0 {
+			for other := range n.Shortest(node) {
+				part[other] = i + 1
+			}
+		}
+	}
+	return part
+}
+
+// whole reports whether all that are connected have ways to each other's prefixes.
+func (n *Net) whole(part map[*Node]int) bool {
+	for _, owner := range n.Nodes {
+		for _, a := range owner.Own {
+			for _, node := range n.Nodes {
+				if part[node] == 0 || part[node] != part[owner] {
+					continue
+				}
+				if _, ok := n.Reaches(node, a.Key); !ok {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // Flap cuts a share of the wires and heals them again, at random, for a time.
