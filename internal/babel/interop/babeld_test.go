@@ -50,7 +50,7 @@ func (babeld) ask(d *daemon, command string) []string {
 	isEnd := func(line string) bool {
 		return line == "ok" || line == "bad" || line == "no" || strings.HasPrefix(line, "no ")
 	}
-	return d.ask(command, isEnd, isEnd)
+	return d.ask(command, isEnd)
 }
 
 func (babeld) originate(d *daemon, own map[babel.Key]int) {

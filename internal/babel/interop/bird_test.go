@@ -97,7 +97,7 @@ func (bird) ask(d *daemon, command string) []string {
 		_, err := strconv.Atoi(line[:min(4, len(line))])
 		return err == nil && len(line) > 4 && line[4] == ' '
 	}
-	return d.ask(command, isEnd, isEnd)
+	return d.ask(command, isEnd)
 }
 
 // routes reads "10.1.1.0/24 192.0.2.1 v0 96 * 7 68.5": prefix, next hop, device, metric,

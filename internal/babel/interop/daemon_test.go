@@ -2,7 +2,9 @@ package interop
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -202,30 +204,40 @@ func (d *daemon) count(keys []babel.Key) int {
 }
 
 // ask sends a command to the daemon's socket, and returns the lines up to one that end says
-// is the last.
-func (d *daemon) ask(command string, skip, end func(line string) bool) []string {
+// is the last. One that hangs up is asked again: babeld does when it has said much and we do
+// not read as fast as it writes.
+func (d *daemon) ask(command string, isEnd func(line string) bool) (lines []string) {
 	d.t.Helper()
+	eventually(d.t, "ask "+d.name(), func() string {
+		var err error
+		if lines, err = d.askOnce(command, isEnd); err != nil {
+			return fmt.Sprintf("%s: %v\n%s", command, err, d.child.log)
+		}
+		return ""
+	})
+	return lines
+}
+
+func (d *daemon) askOnce(command string, isEnd func(line string) bool) (lines []string, err error) {
 	c, err := net.Dial("unix", d.path("socket"))
 	if err != nil {
-		d.t.Fatalf("%s: %v\n%s", d.name(), err, d.child.log)
+		return nil, err
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	in := bufio.NewScanner(c)
 	in.Buffer(nil, 1<<20)
-	for in.Scan() && !skip(in.Text()) {
+	for in.Scan() && !isEnd(in.Text()) { // a greeting
 	}
 	if _, err := c.Write([]byte(command + "\n")); err != nil {
-		d.t.Fatalf("%s: %s: %v", d.name(), command, err)
+		return nil, err
 	}
-	var lines []string
 	for in.Scan() {
-		if lines = append(lines, in.Text()); end(in.Text()) {
-			return lines
+		if lines = append(lines, in.Text()); isEnd(in.Text()) {
+			return lines, nil
 		}
 	}
-	d.t.Fatalf("%s: %s: it answers %v and no more: %v", d.name(), command, lines, in.Err())
-	return nil
+	return nil, fmt.Errorf("it answered %d lines and hung up: %w", len(lines), cmp.Or(in.Err(), io.ErrUnexpectedEOF))
 }
 
 func (d *daemon) path(name string) string { return d.folder + "/" + name }

@@ -50,7 +50,7 @@ type host struct {
 func newOurs(t *testing.T, number int) *ours {
 	t.Helper()
 	o := &ours{space: newSpace(t, number)}
-	o.config.Timing = babel.Timing{Idle: 200 * time.Millisecond, Update: 20 * time.Second}
+	o.config.Timing = babel.Timing{Idle: 200 * time.Millisecond}
 	return o
 }
 
