@@ -76,6 +76,10 @@ type neighbour struct {
 	wants  bool   // the next updates to it ask it for everything
 	denied bool   // it announced what it may not
 
+	// forgot says that it may have lost its memory: it is told everything when it says that
+	// it hears us. Before, it may not take what it is told.
+	forgot bool
+
 	// What its IHUs say.
 	txcost   uint16
 	ihuUntil Time
@@ -203,12 +207,23 @@ func (n *neighbour) beganAnew() {
 			s.retracted(e, n)
 		}
 	}
+	n.forgot = !n.link.Tunnel
 	if n.link.Tunnel {
 		s.clearSent(n.link, true)
 	}
 	if n.cost < wire.Infinity {
 		s.event(Event{Kind: NeighbourUp, Link: n.link.Name, Neighbour: n.address, Reason: "it began anew"})
 		n.link.queue.introduce(n)
+	}
+}
+
+// retractedAll is for a neighbour that took back all that it announced: it has just begun, or
+// it goes.
+func (n *neighbour) retractedAll() {
+	n.link.s.lose(n)
+	n.forgot = true
+	if n.link.Tunnel {
+		n.link.s.clearSent(n.link, true)
 	}
 }
 
@@ -224,6 +239,12 @@ func (n *neighbour) takeIHU(t wire.IHU, hello wire.Hello, at Time) {
 		sane := away <= at-n.born && there < time.Minute
 		if rtt := away - there; sane && rtt > -time.Millisecond && rtt < maxRTT {
 			n.rtts.add(n.link.s.now, max(rtt, 0))
+		}
+	}
+	if n.forgot && n.hears() {
+		n.forgot = false
+		if n.cost < wire.Infinity { // or it is introduced when it is
+			n.link.queue.introduce(n)
 		}
 	}
 	n.reckon()

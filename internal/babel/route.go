@@ -215,7 +215,7 @@ func (n *neighbour) takeUpdate(u wire.Update) {
 	s := n.link.s
 	if !u.Prefix.IsValid() {
 		if u.Metric == wire.Infinity {
-			s.lose(n)
+			n.retractedAll()
 		}
 		return
 	}

@@ -84,16 +84,40 @@ func (l *losses) share() float64 {
 type seqnos struct {
 	known bool
 	next  uint16
+
+	// Of hellos that were behind, with no other between them: how many had numbers in a row,
+	// and the next of these.
+	behind     int
+	nextBehind uint16
 }
 
 // maxGap is how many hellos may be missing in a row. A larger gap is a neighbour that
 // began anew.
 const maxGap = 32
 
-// anew reports whether a hello can only be of a neighbour that began anew.
-func (q *seqnos) anew(seqno uint16) bool {
+// maxBehind is how many hellos in a row may be behind: a packet overtook them. More are of a
+// neighbour that began anew, and counts from near where it was, as BIRD does.
+const maxBehind = 2
+
+// far reports whether a hello is too far from the one that is awaited.
+func (q *seqnos) far(seqno uint16) bool {
 	gap := seqno - q.next
 	return q.known && gap > maxGap && -gap > maxGap
+}
+
+// anew reports whether a hello can only be of a neighbour that began anew. It is asked once
+// for each.
+func (q *seqnos) anew(seqno uint16) bool {
+	switch {
+	case !q.known || seqno-q.next < 0x8000:
+		q.behind = 0
+	case q.behind > 0 && seqno == q.nextBehind:
+		q.behind++
+	default:
+		q.behind = 1
+	}
+	q.nextBehind = seqno + 1
+	return q.far(seqno) || q.behind > maxBehind
 }
 
 // take takes a hello's number in and says how many are missing before it; false for one
@@ -101,7 +125,7 @@ func (q *seqnos) anew(seqno uint16) bool {
 func (q *seqnos) take(seqno uint16) (missing int, ok bool) {
 	gap := seqno - q.next // modulo 2^16
 	switch {
-	case !q.known || q.anew(seqno):
+	case !q.known || q.far(seqno):
 		gap = 0
 	case gap >= 0x8000:
 		return 0, false
