@@ -10,7 +10,7 @@ RACE := ./internal/tunnel/... ./internal/lab/... ./internal/kernel/... ./interna
 
 FUZZTIME ?= 1m
 
-.PHONY: all build demo deps deps-test deps-bench deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak soak-lab soak-vm vm vm-shell clean
+.PHONY: all build demo deps deps-test deps-bench deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak soak-lab soak-routing soak-vm vm vm-shell clean
 
 all: build
 
@@ -87,7 +87,11 @@ fuzz: ## every fuzz target in turn
 			echo "$$d $$f"; go test ./$$d -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime=20x; \
 		done; done
 
-soak: soak-lab soak-vm ## the long runs
+soak: soak-lab soak-routing soak-vm ## the long runs
+
+# Twenty routers whose links come and go, for as many minutes (SOAK).
+soak-routing: deps-test
+	TOMBOLO_SOAK=$(or $(SOAK),30)m go test ./internal/cli -count=1 -run TestRandomNetwork -v -timeout 24h
 
 # A lab stays up while its paths are cut and healed; every pair must be reached at the end
 # of each round.
