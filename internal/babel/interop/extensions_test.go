@@ -2,6 +2,7 @@ package interop
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestIPv4ViaIPv6(t *testing.T) {
 	t.Parallel()
 	o, d := newOurs(t, 1), newDaemon(t, babeld{}, 2)
 	join(o.space, d.space, 0, true)
-	o.speak(0, func(l *babel.Link) { l.NextHop4 = babel.Link{}.NextHop4 })
+	o.speak(0, func(l *babel.Link) { l.NextHop4 = netip.Addr{} })
 	o.captures[0].via6 = true
 	d.speak(0, func(l *daemonLink) { l.via6 = true })
 	o.own = own(near, ours4, ours6)
@@ -59,6 +60,46 @@ func TestIPv4ViaIPv6(t *testing.T) {
 	eventually(t, "ours retracts one", func() string { return d.lacks(ours4) })
 	o.announce(own(near, ours4, ours6)...)
 	eventually(t, "it comes back", both)
+}
+
+// A route with a source that were taken for one without would draw everybody's packets, and
+// BIRD has never heard of IPv6 next hops. What they do not know must cost nothing else.
+func TestWhatADaemonDoesNotKnowItLeavesOut(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		isBIRD := k.name() == "BIRD"
+		o, d := pair(t, k, func(l *babel.Link) {
+			if isBIRD {
+				l.NextHop4 = netip.Addr{}
+			}
+		}, nil)
+		o.captures[0].via6 = isBIRD
+		specific4, specific6 := key("10.1.2.0/24 from 10.9.0.0/16"), key("2001:db8:1:2::/64 from 2001:db8:aa00::/40")
+		o.own = own(near, ours4, specific4, ours6)
+		if isBIRD { // without a table for them
+			o.own = own(near, ours4, specific4, specific6, ours6)
+		}
+		d.announce(near, theirs4, theirs6)
+		o.live()
+		d.live()
+		with := func() string {
+			if !isBIRD {
+				if wrong := d.uses(ours4, o.link4(0), any); wrong != "" {
+					return wrong
+				}
+			}
+			return first(d.uses(ours6, o.link6(), any), o.uses(theirs4, d.link4(0), any), o.uses(theirs6, d.link6(), any))
+		}
+		without := func() string {
+			if isBIRD {
+				if wrong := d.lacks(ours4); wrong != "" {
+					return wrong
+				}
+			}
+			return first(d.lacks(babel.Key{Dst: specific4.Dst}), d.lacks(babel.Key{Dst: specific6.Dst}))
+		}
+		eventually(t, "they learn what they know", with)
+		steadily(t, "and nothing else", func() string { return first(without(), with()) })
+	})
 }
 
 func keyed(algorithm, password string) (func(*babel.Link), func(*daemonLink)) {
