@@ -3,6 +3,8 @@ package interop
 import (
 	"fmt"
 	"testing"
+
+	"tombolo/internal/babel"
 )
 
 var (
@@ -70,9 +72,11 @@ func TestOursInTheMiddle(t *testing.T) {
 	a, o, b := newDaemon(t, babeld{}, 2), newOurs(t, 1), newDaemon(t, bird{}, 3)
 	join(a.space, o.space, 0, false)
 	join(o.space, b.space, 1, false)
+	// Neither way back, which is not feasible, is ever shorter than ours: or it would ask for
+	// a newer number itself. BIRD has no split horizon.
 	o.speak(0, nil)
-	o.speak(1, nil)
-	a.speak(0, nil)
+	o.speak(1, func(l *babel.Link) { l.Cost = 700 })
+	a.speak(0, func(l *daemonLink) { l.tunnel = true })
 	b.speak(1, nil)
 	a.announce(near, theirs4, theirs6)
 	b.announce(near, farKeys4, farKeys6)
@@ -80,18 +84,23 @@ func TestOursInTheMiddle(t *testing.T) {
 	o.live()
 	a.live()
 	b.live()
-	learned := func(metric int) func() string {
+	learned := func(metricOfA, metricOfB int) func() string {
 		return func() string {
-			return first(a.uses(farKeys4, o.link4(0), atLeast(metric)), a.uses(farKeys6, o.link6(), atLeast(metric)),
-				b.uses(theirs4, o.link4(1), atLeast(metric)), b.uses(theirs6, o.link6(), atLeast(metric)),
+			return first(a.uses(farKeys4, o.link4(0), atLeast(metricOfB)), a.uses(farKeys6, o.link6(), atLeast(metricOfB)),
+				b.uses(theirs4, o.link4(1), atLeast(metricOfA)), b.uses(theirs6, o.link6(), atLeast(metricOfA)),
 				a.uses(ours4, o.link4(0), any), b.uses(ours6, o.link6(), any))
 		}
 	}
-	eventually(t, "the daemons learn each other's routes", learned(2*96))
+	eventually(t, "the daemons learn each other's routes", learned(2*96, 700+2*96))
 
+	ofA, _ := o.route(theirs4)
 	o.cost(0, 500)
-	o.cost(1, 500)
-	eventually(t, "their routes come back when our links become longer", learned(500+2*96))
+	eventually(t, "the routes of the first come back when our link to it is longer", learned(500+2*96, 700+2*96))
+	if now, _ := o.route(theirs4); now.Seqno == ofA.Seqno {
+		t.Errorf("nobody asked it for a newer number than %d", now.Seqno)
+	}
+	o.cost(1, 5000)
+	eventually(t, "and those of the second", learned(500+2*96, 5000+2*96))
 
 	b.announce(near, farKeys4)
 	eventually(t, "what one retracts the other loses", func() string {
@@ -104,7 +113,7 @@ func TestOursInTheMiddle(t *testing.T) {
 	})
 	a.live()
 	b.announce(near, farKeys4, farKeys6)
-	eventually(t, "it comes back", learned(500+2*96))
+	eventually(t, "it comes back", learned(500+2*96, 5000+2*96))
 }
 
 // Each hears all the others, and goes to what is theirs directly.
