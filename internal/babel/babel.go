@@ -64,7 +64,9 @@ type Link struct {
 
 	// Tunnel says that there is one neighbour on the link at most, to whom all is sent
 	// by unicast once it is known, and split horizon is safe. Otherwise it is a segment
-	// with any number of neighbours, spoken to by multicast.
+	// with any number of neighbours, spoken to by multicast. The one neighbour must be ours:
+	// babeld 1.12 forgets whoever sends it no multicast hellos any more, and BIRD 2.0 does
+	// not know others.
 	Tunnel bool
 
 	// Address is our link-local address on it, from which packets are sent.
