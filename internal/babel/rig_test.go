@@ -205,7 +205,7 @@ func (p *peer) hear(tlvs []wire.TLV) {
 				p.stamps = p.stamps[1:]
 			}
 		case wire.AckRequest:
-			if !p.silent && !(p.unheld && update) {
+			if !p.silent && (!p.unheld || !update) {
 				p.send(wire.Ack{Opaque: t.Opaque})
 			}
 		}
