@@ -46,6 +46,7 @@ var benches = []bench{
 	{"check", benchCheck},
 	{"routes", benchRoutes},
 	{"size", benchSize},
+	{"babel", benchBabel},
 	{"lab", benchLab},
 	{"throughput", benchThroughput},
 	{"failover", benchFailover},

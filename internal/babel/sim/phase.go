@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 )
 
@@ -11,7 +12,8 @@ type Phase struct {
 	Changes int           // of forwarding tables
 	Bytes   uint64        // over all wires
 	Packets uint64
-	Busiest uint64 // bytes over the wire that carried most
+	Median  uint64 // bytes over a wire, both ways
+	Busiest uint64 // over the wire that carried most
 	Report  Report // at the end
 }
 
@@ -41,8 +43,10 @@ func (n *Net) Watch(rest time.Duration, do func()) Phase {
 	p.Bytes, p.Packets = n.Sent()
 	p.Bytes, p.Packets = p.Bytes-bytes, p.Packets-packets
 	for i, w := range n.Wires {
-		p.Busiest = max(p.Busiest, w.Bytes[0]+w.Bytes[1]-before[i])
+		before[i] = w.Bytes[0] + w.Bytes[1] - before[i]
 	}
+	slices.Sort(before)
+	p.Median, p.Busiest = before[len(before)/2], before[len(before)-1]
 	p.Report = n.Report()
 	return p
 }
