@@ -86,7 +86,7 @@ func startTable(t *testing.T, held ...state.Route) *tableBench {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		b.table.run(ctx)
+		b.run(ctx)
 	}()
 	t.Cleanup(func() {
 		cancel()
