@@ -234,8 +234,14 @@ func (h *host) peer(device string) string {
 
 // see takes the observer's facts: links that come and go, and what is to be announced.
 func (h *host) see(f facts) {
+	anew := false // only what a segment's device has is part of the configuration
+	for _, l := range h.wanted.Router.Babel.Links {
+		anew = anew || !l.Tunnel && !reflect.DeepEqual(h.seen.devices[l.Device], f.devices[l.Device])
+	}
 	h.seen = f
-	h.reconfigure()
+	if anew {
+		h.reconfigure()
+	}
 	h.bringLinks()
 	for link, overdue := range f.overdue {
 		if h.overdue[link] != overdue {

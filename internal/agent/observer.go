@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -16,8 +17,8 @@ import (
 )
 
 const (
-	lookEvery  = 2 * time.Second        // at handshakes
-	lookAtAll  = 15                     // of them: at devices too, for what no event told
+	lookEvery  = 5 * time.Second        // at handshakes
+	lookAtAll  = 6                      // of them: at devices too, for what no event told
 	meterEvery = 200 * time.Millisecond // how soon it is seen that a link carries traffic
 	settleLook = 10 * time.Millisecond  // devices change by several events at a time
 
@@ -29,8 +30,9 @@ const (
 	// sessionLife is how long a session lasts without a new handshake (REJECT_AFTER_TIME).
 	sessionLife = 180 * time.Second
 
-	// A rate is over the last rateSpan.
-	rateSpan = 5 * time.Second
+	// A rate is over the last rateSpan, and over no less than rateLeast.
+	rateSpan  = 10 * time.Second
+	rateLeast = time.Second
 )
 
 // sight is what an observer saw.
@@ -61,6 +63,7 @@ type observer struct {
 	problems *problems
 	hub      *hub
 	wake     chan struct{}
+	asks     chan chan struct{} // look at everything now, and close
 
 	mu     sync.Mutex
 	wanted Wanted
@@ -74,11 +77,13 @@ type observer struct {
 	overdue map[string]bool // tunnels, by name
 	probes  map[netip.Addr]*probe
 	said    map[babel.Key]bool // announced at the last look
+	told    facts              // what toldTo was told last
+	toldTo  *host
 }
 
 func newObserver(m *Machine, p *problems) *observer {
 	return &observer{
-		machine: m, problems: p, hub: p.hub, wake: make(chan struct{}, 1),
+		machine: m, problems: p, hub: p.hub, wake: make(chan struct{}, 1), asks: make(chan chan struct{}),
 		samples: map[peerID][]sample{}, probes: map[netip.Addr]*probe{}, said: map[babel.Key]bool{},
 	}
 }
@@ -93,6 +98,25 @@ func (o *observer) follow(w Wanted, h *host) {
 
 // look has the observer look soon.
 func (o *observer) look() { poke(o.wake) }
+
+// freshTime is how long somebody waits for a fresh look, before an older one has to do.
+const freshTime = 2 * time.Second
+
+// fresh has the observer look at everything, for a person who asks.
+func (o *observer) fresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, freshTime)
+	defer cancel()
+	done := make(chan struct{})
+	select {
+	case o.asks <- done:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
 
 // sight returns what was seen last.
 func (o *observer) sight() sight {
@@ -124,12 +148,15 @@ func (o *observer) run(ctx context.Context) {
 	defer tick.Stop()
 	tunnels, devices := true, true // what to look at
 	for n := 1; ; {
+		var asked chan struct{}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			n++
 			tunnels, devices = true, devices || n%lookAtAll == 0
+		case asked = <-o.asks:
+			tunnels, devices = true, true
 		case <-o.wake:
 			devices = true
 			select {
@@ -142,13 +169,14 @@ func (o *observer) run(ctx context.Context) {
 			default:
 			}
 		}
-		w, h := o.subject()
-		if w.Router.Version == 0 {
-			continue
+		if w, h := o.subject(); w.Router.Version != 0 {
+			err := o.lookAt(ctx, w, h, tunnels, devices)
+			o.problems.set("observe", err)
+			tunnels, devices = false, err != nil
 		}
-		err := o.lookAt(ctx, w, h, tunnels, devices)
-		o.problems.set("observe", err)
-		tunnels, devices = false, err != nil
+		if asked != nil {
+			close(asked)
+		}
 	}
 }
 
@@ -196,17 +224,26 @@ func (o *observer) lookAt(ctx context.Context, w Wanted, h *host, tunnels, devic
 	o.mu.Lock()
 	o.seen = s
 	o.mu.Unlock()
-	if h != nil {
-		f := facts{devices: s.devices, overdue: o.overdue}
-		for _, a := range s.announc {
-			if a.Now {
-				f.announce = append(f.announce, babel.Announcement{Key: babel.Key{Dst: a.Dst, Src: a.Src}})
-			}
-		}
-		newest(h.facts, f)
-	}
+	o.inform(h, s)
 	o.tell(s.announc)
 	return nil
+}
+
+// inform tells the host what is new to it.
+func (o *observer) inform(h *host, s sight) {
+	if h == nil {
+		return
+	}
+	f := facts{devices: s.devices, overdue: o.overdue}
+	for _, a := range s.announc {
+		if a.Now {
+			f.announce = append(f.announce, babel.Announcement{Key: babel.Key{Dst: a.Dst, Src: a.Src}})
+		}
+	}
+	if h != o.toldTo || !reflect.DeepEqual(f, o.told) {
+		o.toldTo, o.told = h, f
+		newest(h.facts, f)
+	}
 }
 
 // devicesOf returns the devices that a router has anything to do with.
@@ -242,6 +279,9 @@ func (o *observer) measure(tunnels map[string]kernel.Tunnel, now time.Time) (map
 			id := peerID{device, p.PublicKey}
 			before := o.samples[id]
 			this := sample{now, p.Received, p.Sent}
+			if n := len(before); n > 1 && now.Sub(before[n-2].at) < rateLeast {
+				before = before[:n-1] // somebody asks often
+			}
 			if n := len(before); n > 0 && (before[n-1].rx > this.rx || before[n-1].tx > this.tx) {
 				before = nil // it is another interface of the same name
 			}
@@ -252,8 +292,8 @@ func (o *observer) measure(tunnels map[string]kernel.Tunnel, now time.Time) (map
 					overdue[device] = quiet
 				}
 				first := before[0]
-				if d := now.Sub(first.at).Seconds(); d > 0 {
-					rates[id] = rate{float64(this.rx-first.rx) / d, float64(this.tx-first.tx) / d}
+				if d := now.Sub(first.at); d >= rateLeast {
+					rates[id] = rate{float64(this.rx-first.rx) / d.Seconds(), float64(this.tx-first.tx) / d.Seconds()}
 				}
 			}
 			before = append(slices.Clone(before), this)

@@ -46,8 +46,8 @@ func TestRatesAreOfTheLastSeconds(t *testing.T) {
 	id := peerID{"wg-b", key.Public{1}}
 	var rates map[peerID]rate
 	sent := uint64(0)
-	for i := range 60 { // 1 kB/s, and for the last ten seconds none
-		if i < 55 {
+	for i := range 60 { // 1 kB/s, and for the last 16 seconds none
+		if i < 52 {
 			sent += 2000
 		}
 		rates, _ = o.measure(map[string]kernel.Tunnel{"wg-b": {Peers: []state.Peer{{PublicKey: id.peer, Sent: sent}}}}, now)
@@ -59,7 +59,7 @@ func TestRatesAreOfTheLastSeconds(t *testing.T) {
 	if rates[id].tx != 0 {
 		t.Errorf("long after the last packet the rate is %+v", rates[id])
 	}
-	if n := len(o.samples[id]); n > 5 {
+	if n := len(o.samples[id]); n > 7 {
 		t.Errorf("%d samples are kept", n)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 // status says how the router is.
 func (a *Agent) status(ctx context.Context) (api.Status, error) {
+	a.observer.fresh(ctx)
 	w, changed := a.base.now()
 	seen := a.observer.sight()
 	r := w.Router
@@ -92,6 +93,9 @@ func linksOf(r state.Router, s sight, v babel.View, now time.Time, at babel.Time
 			default:
 				x.State = "static"
 			}
+			if x.Handshake.IsZero() && (x.State == "no neighbour" || x.State == "static") {
+				x.State = "no handshake"
+			}
 			x.Prefixes = prefixes[f.Name] + compiled(r, f, p)
 			out = append(out, x)
 		}
@@ -128,8 +132,6 @@ func tunnelLink(device string, want, have state.Peer, s sight) api.Link {
 		x.State = "missing"
 	case !d.Up:
 		x.State = "down"
-	case x.Handshake.IsZero():
-		x.State = "no handshake"
 	}
 	return x
 }

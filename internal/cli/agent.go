@@ -33,7 +33,7 @@ const agentLock = "agent.lock"
 
 func (a *app) agentCommand() *cobra.Command {
 	var t target
-	var applied, down, kept bool
+	var applied, down bool
 	var group string
 	c := &cobra.Command{
 		Use:   "agent",
@@ -54,9 +54,6 @@ leaves all forwarding as it is: "tombolo down", or --down, takes everything away
 			if down {
 				return a.lockedDown(c.Context(), t.keys)
 			}
-			if kept {
-				return a.keepAgent(c.Context())
-			}
 			if t.file == "" && !applied {
 				if _, err := os.Stat(defaultFile); err == nil {
 					t.file = defaultFile
@@ -74,16 +71,15 @@ leaves all forwarding as it is: "tombolo down", or --down, takes everything away
 	_ = c.Flags().MarkHidden("lab")
 	c.Flags().BoolVar(&applied, "applied", false, "follow no file, only what was applied, and end when nothing is")
 	_ = c.Flags().MarkHidden("applied")
-	c.Flags().BoolVar(&kept, "kept", false, "as --applied, and start it again when it is killed")
-	_ = c.Flags().MarkHidden("kept")
 	c.Flags().BoolVar(&down, "down", false, "take all that is tombolo's away, and end the agent that runs")
 	return c
 }
 
 // Memory of an agent: it works little and lives long, so it may collect often.
 const (
-	agentGC     = 50
+	agentGC     = 30
 	agentMemory = 24 << 20
+	agentYoung  = 10 * time.Second // after which it has read and learned most of what it will
 )
 
 func (a *app) runAgent(ctx context.Context, t *target, group string, stay bool) error {
@@ -128,7 +124,9 @@ func (a *app) runAgent(ctx context.Context, t *target, group string, stay bool) 
 			}
 		}
 	}()
+	young := time.AfterFunc(agentYoung, debug.FreeOSMemory) // what the start took
 	err = agent.Run(ctx)
+	young.Stop()
 	o.Notify.Stopping()
 	cancel()
 	<-heard
@@ -217,7 +215,7 @@ func (a *app) ensureAgent(ctx context.Context) error {
 	if !errors.Is(err, api.ErrNoAgent) {
 		return err
 	}
-	if err := a.detach("agent", "--kept"); err != nil {
+	if err := a.detach("keeper"); err != nil {
 		return fmt.Errorf("start the agent: %w", err)
 	}
 	for end := time.Now().Add(agentStart); time.Now().Before(end); {

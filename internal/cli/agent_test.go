@@ -23,7 +23,7 @@ func TestKilledAgentsLoseNoPacket(t *testing.T) {
 		if out, err := exec.Command(binary, "lab", "exec", "--name", l.name, site, "--", binary, "status").CombinedOutput(); err == nil {
 			t.Fatalf("the agent of %s is not dead:\n%s", site, out)
 		}
-		l.in(site, "sh", "-c", binary+" agent --kept >/run/tombolo/log 2>&1 </dev/null &")
+		l.in(site, "sh", "-c", binary+" keeper >/run/tombolo/log 2>&1 </dev/null &")
 	}
 	time.Sleep(8 * time.Second) // until the routes of the dead agents are no longer kept for their sake
 	if lost, _ := s.end(); lost > 0 {

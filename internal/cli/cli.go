@@ -128,7 +128,7 @@ that make it so.`,
 		a.statusCommand(), a.routesCommand(), a.watchCommand(), a.pingCommand())
 	add("lab", a.demoCommand(), a.labCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return hinted{err, c.CommandPath() + " --help"} })
-	root.AddCommand(a.versionCommand(), a.tunnelCommand(), a.revertCommand())
+	root.AddCommand(a.versionCommand(), a.tunnelCommand(), a.keeperCommand(), a.revertCommand())
 	withUsage(root)
 	return root
 }

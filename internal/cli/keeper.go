@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
 )
 
 // An agent that stays away for longer than its neighbours wait for a hello, a third of a
@@ -18,6 +20,16 @@ const (
 	keeperLast  = 30 * time.Second
 	keeperGrace = 5 * time.Second // for an agent to end that was told to
 )
+
+func (a *app) keeperCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "keeper",
+		Short:  "Run the agent that keeps what was applied, again when it is killed",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(c *cobra.Command, _ []string) error { return a.keepAgent(c.Context()) },
+	}
+}
 
 // keepAgent runs the agent that keeps what was applied, again when it was killed or broke,
 // until it ends by itself.
