@@ -183,7 +183,7 @@ func (a *Agent) routes(ctx context.Context) (api.Routes, error) {
 		}
 	}
 	for _, t := range w.Router.Routes {
-		if t.Table == mainTable || t.Dst.Bits() == 0 {
+		if t.Table == mainTable || t.Dst.Bits() == 0 || t.Type != state.Unicast {
 			continue
 		}
 		out.Entries = append(out.Entries, api.Entry{

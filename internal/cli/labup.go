@@ -132,6 +132,16 @@ func prepareLab(l *lab.Lab, up labUp) error {
 		if _, _, err := store.Make(key.Ref(r.Site), rand.Reader); err != nil {
 			return err
 		}
+		if r.Babel != nil {
+			for _, l := range r.Babel.Links {
+				if l.Key == "" {
+					continue
+				}
+				if _, _, err := store.MakeMAC(key.Ref(l.Key), rand.Reader); err != nil {
+					return err
+				}
+			}
+		}
 		for _, f := range r.Interfaces {
 			for _, p := range f.WireGuard.Peers {
 				if p.Preshared == "" {

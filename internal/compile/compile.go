@@ -129,7 +129,10 @@ func (c *compiler) router(i int) state.Router {
 	r.Interfaces = c.interfaces(i, ways)
 	r.Routes = c.routes(i, ways)
 	r.Babel = c.babel(i, &r)
-	r.Rules = c.rules(i, fabric(r))
+	r.Rules = c.rules(i, fabric(r), r.Babel != nil)
+	if r.Babel != nil {
+		r.Routes = append(r.Routes, c.noWays(&r)...)
+	}
 	r.Rulesets = []state.Ruleset{ruleset(&r)}
 	r.Sysctls = c.sysctls(s, &r)
 	r.Sort()
@@ -160,7 +163,9 @@ func outside(s *spec.Site) []netip.Prefix { return append(reach(s), foreignPrefi
 func fabric(r state.Router) []netip.Prefix {
 	var out []netip.Prefix
 	for _, route := range r.Routes {
-		out = append(out, route.Dst)
+		if route.Type == state.Unicast {
+			out = append(out, route.Dst)
+		}
 	}
 	if r.Babel != nil {
 		for _, a := range r.Babel.Accept {

@@ -109,7 +109,7 @@ func (f fabric) admits(site, peer int, src netip.Addr) bool {
 
 func lookup(routes []state.Route, dst netip.Addr) (best state.Route, ok bool) {
 	for _, r := range routes {
-		if r.Dst.Contains(dst) && (!ok || r.Dst.Bits() > best.Dst.Bits()) {
+		if r.Type == state.Unicast && r.Dst.Contains(dst) && (!ok || r.Dst.Bits() > best.Dst.Bits()) {
 			best, ok = r, true
 		}
 	}

@@ -27,6 +27,25 @@ func (c *compiler) routes(i int, w ways) []state.Route {
 	return out
 }
 
+// noWays returns where packets end while no way is known to what others of the network
+// have: a default route would lead them to the provider, in plain text. They lie in the
+// table after the fabric's, which is looked at after main: a way there that somebody
+// else made is better than none.
+func (c *compiler) noWays(r *state.Router) []state.Route {
+	overlays := []netip.Prefix{c.n.Overlay, c.n.Overlay6}
+	ends := map[netip.Prefix]bool{c.n.Overlay: true, c.n.Overlay6: true}
+	for _, p := range fabric(*r) {
+		if !covers(overlays, p) {
+			ends[p] = true
+		}
+	}
+	var out []state.Route
+	for p := range ends {
+		out = append(out, state.Route{Table: c.n.Settings.NoWayTable(), Dst: p, Type: state.Unreachable, Protocol: c.n.Settings.Protocol})
+	}
+	return out
+}
+
 // neighbours6 returns the neighbours to which IPv6 packets can go.
 func (c *compiler) neighbours6(i int) map[int]bool {
 	six := map[int]bool{}

@@ -18,11 +18,13 @@ const (
 	atOwn        = 10 // own LANs and uplink subnets before what others announce,
 	atOwnStop    = 11 // also when a LAN is down: its packets do not go into a tunnel
 	atFabric     = 20 // the fabric before main's own routes; a campus 10.0.0.0/8 in main must not hide it
+	atMain       = 30 // what main has that is no default route,
+	atNoWay      = 31 // before the end of what is the fabric's and has no way: no default route leads there
 )
 
 // rules returns the policy rules of a site, for both families. fabric is what its fabric's
-// table may hold.
-func (c *compiler) rules(i int, fabric []netip.Prefix) []state.Rule {
+// table may hold; learns says that some of it may have no way.
+func (c *compiler) rules(i int, fabric []netip.Prefix, learns bool) []state.Rule {
 	set := c.n.Settings
 	var out []state.Rule
 	add := func(at uint32, r state.Rule) {
@@ -34,6 +36,10 @@ func (c *compiler) rules(i int, fabric []netip.Prefix) []state.Rule {
 		add(atTunnelStop, state.Rule{IPv6: six, Mark: set.Mark, Mask: set.Mask, Action: state.RuleUnreachable})
 		// Only prefixes: a default route in the table is an exit's, and is not for everybody.
 		add(atFabric, state.Rule{IPv6: six, Action: state.Lookup, Table: set.Table, Suppress: 1})
+		if learns { // compiled ways are always there
+			add(atMain, state.Rule{IPv6: six, Action: state.Lookup, Table: mainTable, Suppress: 1})
+			add(atNoWay, state.Rule{IPv6: six, Action: state.Lookup, Table: set.NoWayTable()})
+		}
 	}
 	lans, uplinks := ownPrefixes(&c.n.Sites[i])
 	uplinks = append(uplinks, c.leased(fabric, uplinks, lans)...)

@@ -254,7 +254,8 @@ links: [[a, b], {between: [s, a], cost: %d}, {between: [b, s], cost: %d}]
 					}
 				}
 			}
-			if r.Site != "s" && (len(r.Routes) > 0) != (r.Site == want) {
+			ways := slices.ContainsFunc(r.Routes, func(x state.Route) bool { return x.Type == state.Unicast })
+			if r.Site != "s" && ways != (r.Site == want) {
 				t.Errorf("costs %v: %s has the routes %v", costs, r.Site, r.Routes)
 			}
 		}
@@ -349,6 +350,52 @@ sites:
 			if got := compile.Covered(r, netip.MustParsePrefix(p)); got != want[i] {
 				t.Errorf("%s is covered at %s: %t", p, r.Site, got)
 			}
+		}
+	}
+}
+
+// What the fabric has no way for ends at the router, and is not sent to the Internet: but
+// not what main has a route for, and not what is the router's own.
+func TestWhatHasNoWayEndsHere(t *testing.T) {
+	n := parse(t, `
+network: n
+overlay: 10.9.0.0/24
+sites:
+  a: {endpoint: a.example.net, lan: {lan0: 10.1.0.0/24}, babel: {lan0: {accept: 10.50.0.0/16}}}
+  b: {endpoint: b.example.net, lan: {lan0: [10.2.0.0/24, "fd00:2::/64"]}}
+  s: {routing: static, endpoint: s.example.net, lan: {lan0: 10.3.0.0/24}}
+links: [[a, b], [b, s]]
+`)
+	for _, r := range compile.All(n, compile.Options{}) {
+		var ends []string
+		for _, x := range r.Routes {
+			if x.Type == state.Unreachable {
+				ends = append(ends, x.Dst.String())
+				if x.Table != 111 {
+					t.Errorf("%s: %s ends in table %d, before it was looked up", r.Site, x.Dst, x.Table)
+				}
+			}
+		}
+		var order []string
+		for _, x := range r.Rules {
+			if x.Priority >= 520 && !x.IPv6 {
+				order = append(order, fmt.Sprintf("%d %d", x.Priority, x.Table))
+			}
+		}
+		six := n.Overlay6.String()
+		want := map[string][]string{
+			"a": {"10.2.0.0/24", "10.3.0.0/24", "10.9.0.0/24", "10.50.0.0/16", "fd00:2::/64", six},
+			"b": {"10.1.0.0/24", "10.3.0.0/24", "10.9.0.0/24", "10.50.0.0/16", six},
+		}[r.Site]
+		if d := cmp.Diff(want, ends); d != "" {
+			t.Errorf("%s (-want +got):\n%s", r.Site, d)
+		}
+		rules := []string{"520 110", "530 254", "531 111"}
+		if r.Site == "s" {
+			rules = rules[:1]
+		}
+		if d := cmp.Diff(rules, order); d != "" {
+			t.Errorf("%s (-want +got):\n%s", r.Site, d)
 		}
 	}
 }

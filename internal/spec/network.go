@@ -232,6 +232,9 @@ func DefaultSettings() Settings {
 	return Settings{Table: 110, Priority: 500, Mark: 0x7f000000, Mask: 0xff000000, Protocol: 84, NFTable: "tombolo", Port: 51820}
 }
 
+// NoWayTable is the table in which packets for the fabric end while it has no way for them.
+func (s Settings) NoWayTable() uint32 { return s.Table + 1 }
+
 // LinkOptions are what a file may say of one link. The zero value is the default.
 type LinkOptions struct {
 	Pos       Pos

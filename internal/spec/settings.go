@@ -15,9 +15,9 @@ func (b *builder) settings() {
 		Protocol: uint8(decl.protocol.or(int(d.Protocol))), NFTable: decl.nftTable.or(d.NFTable), Port: decl.port.or(d.Port),
 	}
 	b.n.Settings = s
-	if decl.table.ok && s.Table >= 253 && s.Table <= 255 {
-		// linux/rtnetlink.h: RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL.
-		b.err(decl.table.Pos, codeSettings, "take a number that is in no line of /etc/iproute2/rt_tables", "routing table %d is the kernel's own: 253 is default, 254 main, 255 local", s.Table)
+	// linux/rtnetlink.h: RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL.
+	if taken := max(s.Table, 253); decl.table.ok && s.Table >= 252 && s.Table <= 255 {
+		b.err(decl.table.Pos, codeSettings, "take a number that, as the one after it, is in no line of /etc/iproute2/rt_tables", "routing table %d is the kernel's own: 253 is default, 254 main, 255 local", taken)
 	}
 	if decl.priority.ok {
 		for _, o := range rulesOfOthers {
