@@ -9,8 +9,9 @@ BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 RACE := ./internal/tunnel/... ./internal/lab/... ./internal/kernel/... ./internal/babel/udp/... ./internal/plan/plantest/...
 
 FUZZTIME ?= 1m
+LAWS     ?= 1000
 
-.PHONY: all build demo deps deps-test deps-bench deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak soak-lab soak-routing soak-vm vm vm-shell clean
+.PHONY: all build demo deps deps-test deps-bench deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak soak-sim soak-lab soak-routing soak-vm vm vm-shell clean
 
 all: build
 
@@ -87,7 +88,11 @@ fuzz: ## every fuzz target in turn
 			echo "$$d $$f"; go test ./$$d -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime=20x; \
 		done; done
 
-soak: soak-lab soak-routing soak-vm ## the long runs
+soak: soak-sim soak-lab soak-routing soak-vm ## the long runs
+
+# Random networks on a virtual clock; the name of a test that fails says the seed.
+soak-sim:
+	go test -count=1 -timeout 3h ./internal/babel/sim -run TestLaws -laws $(LAWS) -seed $$(date +%s)
 
 # Twenty routers whose links come and go, for as many minutes (SOAK).
 soak-routing: deps-test
