@@ -108,10 +108,15 @@ func keyOf(r state.Route) babel.Key { return babel.Key{Dst: r.Dst, Src: r.Src} }
 
 // distrust says that somebody changed the kernel's routes, or a device took them along.
 func (t *table) distrust() {
+	t.suspect()
+	t.poke()
+}
+
+// suspect is distrust without a call to look, for who is about to.
+func (t *table) suspect() {
 	t.mu.Lock()
 	t.stale = true
 	t.mu.Unlock()
-	t.poke()
 }
 
 func (t *table) poke() {
@@ -168,7 +173,7 @@ func (t *table) run(ctx context.Context) {
 			t.mu.Unlock()
 		case <-t.wake:
 		case <-retry:
-			t.distrust()
+			t.suspect()
 		case <-changed:
 			c, err := watch.Take()
 			if err != nil {
@@ -178,7 +183,7 @@ func (t *table) run(ctx context.Context) {
 			if !t.shaken(c) {
 				continue
 			}
-			t.distrust()
+			t.suspect()
 		}
 		err := t.write(ctx)
 		if ctx.Err() != nil {

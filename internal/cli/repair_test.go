@@ -56,7 +56,7 @@ func TestRestartsLoseNoPacket(t *testing.T) {
 	time.Sleep(10 * time.Second) // until the keeper takes it for well
 	for _, c := range []struct{ name, how string }{
 		{"SIGKILL", "kill -9 $(cat " + agentPID + ")"},
-		{"SIGTERM, as a service is restarted", "p=$(cat " + agentPID + "); kill $p; while kill -0 $p 2>/dev/null; do sleep 0.01; done; " + binary + " agent --kept >>/run/tombolo/log 2>&1 </dev/null &"},
+		{"SIGTERM, as a service is restarted", "p=$(cat " + agentPID + "); kill $p; while kill -0 $p 2>/dev/null; do sleep 0.01; done; " + binary + " keeper >>/run/tombolo/log 2>&1 </dev/null &"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := testLab{t, l.name}

@@ -121,7 +121,8 @@ func TestOnlyBabelsAddressesArePassedOn(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t, time.Now())
 	a.sh("ip address add fd00::a/64 dev v0 nodad; ip neighbour replace fd00::b lladdr 02:00:00:00:00:0b dev v0")
-	b.sh("ip address add fd00::b/64 dev v0 nodad")
+	// The kernel takes packets to a new address a moment after it has it.
+	b.sh("ip address add fd00::b/64 dev v0 nodad; until ip -6 route get fd00::b | grep -q ^local; do sleep 0.01; done")
 	last := func() { a.send("v0", b.own, "last") }
 	global := func(from, to string) {
 		t.Helper()
