@@ -1,48 +1,11 @@
 package babel
 
 import (
-	"fmt"
 	"math"
 	"net/netip"
 	"time"
 
 	"tombolo/internal/babel/wire"
-)
-
-// What a neighbour's cost is made of; docs/metric.md explains it with numbers.
-const (
-	// unit is what a metric of 1 means. Half a second of delay is 5,000, and the largest
-	// metric 6.5 s.
-	unit = 100 * time.Microsecond
-
-	// lossCost is the cost of losing everything: one percent counts as 5 ms.
-	lossCost = 5000
-
-	// noLoss is the share of lost hellos that counts as none: a single one of a window.
-	noLoss = 0.015
-
-	// blindAfter is how long a neighbour that tells no times is waited for, before it is
-	// used without a round trip.
-	blindAfter = 3 * time.Second
-
-	// ownAgain is how long a neighbour that began anew may take to announce its own routes.
-	ownAgain = 5 * time.Second
-
-	// The rxcost of a neighbour that loses nothing (RFC 8966 Appendix A): on a segment
-	// that of babeld and BIRD for a wire.
-	fullTunnel, fullSegment = 256, 96
-)
-
-// How a neighbour that is silent is found to be dead.
-const (
-	slack      = 25 * time.Millisecond // that a hello may be late by
-	probeGap   = 20 * time.Millisecond
-	probeSlack = 30 * time.Millisecond // on top of a round trip and a quarter
-	blindProbe = 500 * time.Millisecond
-	fewProbes  = 3
-	manyProbes = 8 // where much is lost
-	stall      = 15 * time.Millisecond
-	excuses    = 3
 )
 
 // neighbour is another router on a link.
@@ -250,102 +213,6 @@ func (n *neighbour) takeIHU(t wire.IHU, hello wire.Hello, at Time) {
 	n.reckon()
 }
 
-// rxcost is what we tell it of how we hear it.
-func (n *neighbour) rxcost() uint16 {
-	if !n.alive {
-		return wire.Infinity
-	}
-	return uint16(float64(n.full()) / (1 - min(n.rxLoss(), 0.99)))
-}
-
-func (n *neighbour) full() uint16 {
-	if n.link.Tunnel {
-		return fullTunnel
-	}
-	return fullSegment
-}
-
-// rxLoss is the share of its hellos that did not come.
-func (n *neighbour) rxLoss() float64 {
-	p := n.lost.share()
-	if p < noLoss {
-		return 0
-	}
-	return p
-}
-
-// loss is the share of packets lost on the way there and back.
-func (n *neighbour) loss() float64 {
-	tx := 0.0
-	if n.txcost < wire.Infinity && n.txcost > n.full() {
-		tx = 1 - float64(n.full())/float64(n.txcost)
-	}
-	return 1 - (1-n.rxLoss())*(1-tx)
-}
-
-// reckon computes the cost anew, and what follows where it changed.
-func (n *neighbour) reckon() {
-	s, was := n.link.s, n.cost
-	n.cost = n.reckoned()
-	n.reState()
-	if n.alive {
-		next := n.ihuUntil
-		if blind := n.born + blindAfter; n.rtts.count == 0 && s.now < blind && (next <= s.now || next > blind) {
-			next = blind
-		}
-		if next > s.now {
-			s.timers.reset(n.patience, next)
-		}
-	}
-	switch {
-	case n.cost == was:
-	case was == wire.Infinity:
-		n.upSince = s.now
-		n.ups++
-		s.event(Event{Kind: NeighbourUp, Link: n.link.Name, Neighbour: n.address, Reason: n.figures()})
-		n.link.queue.introduce(n)
-		s.reroute(n)
-	case n.cost == wire.Infinity:
-		s.event(Event{Kind: NeighbourDown, Link: n.link.Name, Neighbour: n.address, Reason: "it does not hear us"})
-		n.leave()
-	default:
-		s.reroute(n)
-	}
-}
-
-func (n *neighbour) reckoned() uint16 {
-	now := n.link.s.now
-	if !n.alive || !n.hears() {
-		return wire.Infinity
-	}
-	cost := float64(max(n.link.Cost, 1))
-	if rtt, ok := n.rtts.smallest(now); ok {
-		cost += float64(rtt)/float64(unit) + lossCost*n.loss()
-	} else if now < n.born+blindAfter {
-		return wire.Infinity
-	} else {
-		cost += float64(n.txcost) // it tells no times: a cost as others have it
-	}
-	c := uint16(min(math.Round(cost), wire.Infinity-1))
-	// What is measured trembles. Nobody is told of less than this.
-	if n.cost != wire.Infinity && max(c, n.cost)-min(c, n.cost) <= max(3, n.cost/64) {
-		return n.cost
-	}
-	return max(c, 1)
-}
-
-// figures says in words what the cost is made of.
-func (n *neighbour) figures() string {
-	text := "no round trip is known"
-	if rtt, ok := n.rtts.smallest(n.link.s.now); ok {
-		text = fmt.Sprintf("%.1f ms", float64(rtt)/float64(time.Millisecond))
-	}
-	if p := n.loss(); p > 0 {
-		text += fmt.Sprintf(", %.1f %% lost", 100*p)
-	}
-	return text
-}
-
 func (n *neighbour) reState() {
 	state := "up"
 	switch {
@@ -363,106 +230,6 @@ func (n *neighbour) reState() {
 	if state != n.state {
 		n.state, n.since = state, n.link.s.now
 	}
-}
-
-// await sets the time of the next sign of life. On a link that carries traffic one is
-// wanted as often as we send hellos ourselves, whatever the neighbour announces: it may not
-// have noticed, for it is behind a link that is dead.
-func (n *neighbour) await() {
-	if !n.alive {
-		return
-	}
-	n.excused = 0
-	if n.suspect {
-		n.suspect = false
-		n.reState()
-	}
-	expect := n.interval
-	if expect == 0 {
-		expect = 4 * time.Second // of an unscheduled hello nothing follows
-	}
-	if n.link.active() {
-		expect = min(expect, n.link.s.timing.Active)
-	}
-	n.link.s.timers.reset(n.overdue, n.heard+expect+max(slack, expect/8)+n.late)
-}
-
-// suspectNow asks for a sign of life before the next is due.
-func (n *neighbour) suspectNow() {
-	if n.alive && !n.suspect {
-		n.link.s.timers.reset(n.overdue, n.link.s.now)
-	}
-}
-
-// onOverdue runs when a sign of life is overdue, and then as long as none comes.
-func (n *neighbour) onOverdue(now Time) {
-	if !n.alive {
-		return
-	}
-	if !n.suspect {
-		n.suspect, n.probes = true, 0
-		n.reState()
-	}
-	if now-n.overdue.at > stall && n.excused < excuses {
-		// We are late ourselves: what it sent may still wait for us.
-		n.excused++
-		n.probes = min(n.probes, n.enough()-1)
-	}
-	if n.probes == n.enough() {
-		n.die(fmt.Sprintf("no answer to %d probes, %d ms after the last packet", n.probes, (now-n.heard)/time.Millisecond), true)
-		return
-	}
-	n.probes++
-	s := n.link.s
-	s.opaque++
-	s.say(n.link, n.address, wire.AckRequest{Opaque: s.opaque, Interval: wire.IntervalOf(10 * time.Millisecond)})
-	wait := probeGap
-	if n.probes == n.enough() {
-		wait = n.roundTrip() + n.late
-	}
-	s.timers.reset(n.overdue, now+wait)
-}
-
-// enough is how many probes in a row must be lost.
-func (n *neighbour) enough() int { return min(fewProbes+int(n.loss()*20), manyProbes) }
-
-// roundTrip is the time within which an answer must come.
-func (n *neighbour) roundTrip() time.Duration {
-	rtt, ok := n.rtts.smallest(n.link.s.now)
-	if !ok {
-		return blindProbe
-	}
-	return max(rtt, min(n.rtts.last(), 2*rtt))*5/4 + probeSlack
-}
-
-// die ends a neighbour: its routes go. tell says so to it, in case it hears us.
-func (n *neighbour) die(why string, tell bool) {
-	if !n.alive {
-		return
-	}
-	s := n.link.s
-	up := n.cost < wire.Infinity
-	n.alive, n.suspect, n.cost, n.txcost = false, false, wire.Infinity, wire.Infinity
-	s.timers.stop(n.overdue)
-	s.timers.stop(n.patience)
-	n.reState()
-	if tell {
-		s.say(n.link, n.address, n.ihu(false))
-	}
-	if up {
-		s.event(Event{Kind: NeighbourDown, Link: n.link.Name, Neighbour: n.address, Reason: why})
-	}
-	n.leave()
-}
-
-// leave takes all that came from a neighbour away. What it was told counts as never said:
-// it takes all that came from us away too. Where it does not, since it never learned of
-// this, introduce retracts what it should not believe any more.
-func (n *neighbour) leave() {
-	if n.link.Tunnel {
-		n.link.s.clearSent(n.link, true)
-	}
-	n.link.s.lose(n)
 }
 
 // sayHello sends a unicast hello.
