@@ -106,13 +106,7 @@ func routeOf(config *state.Babel, c babel.RouteChange) (state.Route, bool) {
 
 func keyOf(r state.Route) babel.Key { return babel.Key{Dst: r.Dst, Src: r.Src} }
 
-// distrust says that somebody changed the kernel's routes, or a device took them along.
-func (t *table) distrust() {
-	t.suspect()
-	t.poke()
-}
-
-// suspect is distrust without a call to look, for who is about to.
+// suspect says that somebody changed the kernel's routes, or a device took them along.
 func (t *table) suspect() {
 	t.mu.Lock()
 	t.stale = true
