@@ -101,6 +101,27 @@ func TestPolicyThatAllowsLessDropsAtOnce(t *testing.T) {
 	r.want(k, "")
 }
 
+// A change that is put back: what was dropped meanwhile is asked for at once.
+func TestPolicyThatAllowsAgainAsksAgain(t *testing.T) {
+	k := key("10.1.0.0/16")
+	r := newRig(t, func(c *Config) { c.Accept.Exact = map[Key][]uint32{k: {1}} }, "a")
+	a := r.up("a", 1, rtt)
+	a.announce(k, router(1), 1, 0)
+	r.want(k, "a")
+	before, less := r.s.config, r.s.config
+	less.Accept.Exact = map[Key][]uint32{}
+	r.take(r.s.Configure(r.now, less))
+	r.want(k, "")
+	a.heard()
+	r.take(r.s.Configure(r.now, before))
+	r.run(time.Second)
+	if n := len(heard[wire.RouteRequest](a)); n != 1 {
+		t.Fatalf("%d requests for what was dropped before, want 1", n)
+	}
+	a.announce(k, router(1), 1, 0)
+	r.want(k, "a")
+}
+
 func TestRefusedUpdateEndsTheRouteThatWasTaken(t *testing.T) {
 	k := key("10.1.0.0/16")
 	r := newRig(t, func(c *Config) { c.Accept.Exact = map[Key][]uint32{k: {1}} }, "a")

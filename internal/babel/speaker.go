@@ -265,6 +265,7 @@ func (s *Speaker) enforce() {
 	for _, e := range s.order {
 		for _, r := range slices.Clone(e.routes) {
 			if !s.allowed(r.neighbour.link, e.Key, r.id) {
+				r.neighbour.denied = true
 				s.retracted(e, r.neighbour)
 			}
 		}
