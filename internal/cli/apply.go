@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -111,7 +112,11 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 	if len(p.Conflicts) > 0 {
 		return errors.New("nothing was changed: something that is not ours is in the way")
 	}
-	if len(p.Ops) == 0 {
+	routing := a.changesRouting(want)
+	if len(p.Ops) == 0 && routing {
+		a.say("note: what this router learns from others changes, or what it announces to them")
+	}
+	if len(p.Ops) == 0 && (confirm == 0 || !routing) {
 		return a.follow(ctx, w, t)
 	}
 	if confirm > 0 {
@@ -141,6 +146,13 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 	}
 	a.say("note: this does not outlast a reboot: run apply again after one, or tombolo agent as a service")
 	return nil
+}
+
+// changesRouting reports whether the speaker has something else to do than what was last
+// applied. No plan shows that, and it can cut this router off all the same.
+func (a *app) changesRouting(want state.Router) bool {
+	was, _, err := a.wanted()
+	return err == nil && !bytes.Equal(state.Router{Babel: was.Babel}.Encode(), state.Router{Babel: want.Babel}.Encode())
 }
 
 // follow writes down what was applied, and sees to it that an agent keeps it so.
