@@ -62,7 +62,7 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 5, "runs of each")
 	flag.StringVar(&o.contenders, "contenders", "", "of failover, measure only these: ours,babeld,frr…")
 	write := flag.String("write", "", "also write the table to this file")
-	only := flag.String("only", "", "measure only this")
+	only := flag.String("only", "", "measure only these, with commas between; what is not measured again stays in the file")
 	flag.Parse()
 	if err := run(ctx, o, *only, *write); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -73,11 +73,9 @@ func main() {
 func run(ctx context.Context, o options, only, write string) error {
 	var all []result
 	missed := false
-	if only != "" && write != "" {
-		return errors.New("-write takes all figures, and -only leaves some out")
-	}
+	wanted := strings.Split(only, ",")
 	for _, b := range benches {
-		if only != "" && only != b.name {
+		if only != "" && !slices.Contains(wanted, b.name) {
 			continue
 		}
 		progress("measuring: %s", b.name)
@@ -92,9 +90,16 @@ func run(ctx context.Context, o options, only, write string) error {
 		all = append(all, results...)
 		progress("measured %s in %s", b.name, rounded(time.Since(start)))
 	}
-	text := table(all)
-	fmt.Fprint(os.Stdout, text)
+	fmt.Fprint(os.Stdout, head+strings.Join(rows(all), ""))
 	if write != "" {
+		var before []byte
+		if only != "" {
+			var err error
+			if before, err = os.ReadFile(write); err != nil {
+				return err
+			}
+		}
+		text := head + strings.Join(merged(string(before), rows(all)), "")
 		if err := os.WriteFile(write, []byte(page(text)), 0o644); err != nil {
 			return err
 		}
@@ -105,9 +110,10 @@ func run(ctx context.Context, o options, only, write string) error {
 	return nil
 }
 
-func table(results []result) string {
-	var b strings.Builder
-	b.WriteString("| figure | measured | target | |\n|---|---|---|---|\n")
+const head = "| figure | measured | target | |\n|---|---|---|---|\n"
+
+// rows are the table's lines.
+func rows(results []result) (out []string) {
 	for _, r := range results {
 		mark := "reached"
 		if !r.met {
@@ -116,9 +122,26 @@ func table(results []result) string {
 		if r.target == "" {
 			mark = ""
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.name, r.value, r.target, mark)
+		out = append(out, fmt.Sprintf("| %s | %s | %s | %s |\n", r.name, r.value, r.target, mark))
 	}
-	return b.String()
+	return out
+}
+
+// merged returns the lines of a page's table, those that were measured again in the place
+// of what they were, and new ones at the end.
+func merged(page string, rows []string) []string {
+	figure := func(row string) string { name, _, _ := strings.Cut(row[2:], " |"); return name }
+	var out []string
+	for line := range strings.Lines(page) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| figure |") {
+			continue
+		}
+		if i := slices.IndexFunc(rows, func(r string) bool { return figure(r) == figure(line) }); i >= 0 {
+			line, rows = rows[i], slices.Delete(slices.Clone(rows), i, i+1)
+		}
+		out = append(out, line)
+	}
+	return append(out, rows...)
 }
 
 func page(table string) string {
@@ -126,7 +149,8 @@ func page(table string) string {
 
 Made by `+"`make bench`"+` on %d cores of %s, Linux %s/%s, %s. Each
 figure is the median of several runs; what is compared was measured side by side, in turns,
-in the same run. What has no target is there to be compared with the next time.
+in the same run. What has no target is there to be compared with the next time. A row may be
+of an earlier run than its neighbours (`+"`bench -only`"+`), never of an earlier one than its group.
 
 %s%s`, runtime.NumCPU(), processor(), release(), runtime.GOARCH, runtime.Version(), table, failoverNotes)
 }

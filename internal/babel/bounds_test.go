@@ -67,6 +67,11 @@ func TestPolicyThatAllowsMoreAsksAgain(t *testing.T) {
 	if n := len(heard[wire.RouteRequest](a)); n != 1 {
 		t.Errorf("%d requests for what was refused before, want 1", n)
 	}
+	r.take(r.s.Configure(r.now, c))
+	r.run(time.Second)
+	if n := len(heard[wire.RouteRequest](a)); n != 0 {
+		t.Errorf("%d requests when nothing was refused", n)
+	}
 }
 
 func TestConfigureChangesTheSizeOfPackets(t *testing.T) {

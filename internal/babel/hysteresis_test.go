@@ -66,8 +66,9 @@ func TestDistanceIsKeptWhileTheRouteIsUsed(t *testing.T) {
 	a, b := r.up("a", 1, rtt), r.up("b", 2, rtt)
 	k := key("10.1.0.0/16")
 	a.send(wire.Update{Prefix: k.Dst, RouterID: router(9), Seqno: 10, Metric: 50, Interval: 60000})
-	// Everything is said again after five minutes; the distance must outlive that.
-	r.run(sourceLife + time.Minute)
+	// All is said again after a minute, and then after four and a half more: in between the
+	// distance is not used for longer than sourceLife.
+	r.run(sourceLife + 100*time.Second)
 	b.announce(k, router(9), 10, 160)
 	a.announce(k, router(9), 10, inf)
 	if via := r.via(k); via == "b" {
@@ -78,17 +79,19 @@ func TestDistanceIsKeptWhileTheRouteIsUsed(t *testing.T) {
 func TestRoundTripIsTheSmallestOfThreeSeconds(t *testing.T) {
 	r := newRig(t, nil, "a")
 	a := r.up("a", 1, 20*time.Millisecond)
+	a.every = 300 * time.Millisecond // or more samples than are kept would come
+	r.run(4 * time.Second)
 	a.rtt = 50 * time.Millisecond
-	r.run(2800 * time.Millisecond)
+	r.run(2600 * time.Millisecond)
 	if n := r.neighbour(a); n.RTT != 20*time.Millisecond || n.LastRTT != 50*time.Millisecond {
 		t.Errorf("in the window: %+v", n)
 	}
-	r.run(600 * time.Millisecond)
+	r.run(time.Second)
 	if n := r.neighbour(a); n.RTT != 50*time.Millisecond {
 		t.Errorf("after it: %+v", n)
 	}
 	a.rtt = 10 * time.Millisecond
-	r.run(200 * time.Millisecond)
+	r.run(400 * time.Millisecond)
 	if n := r.neighbour(a); n.RTT != 10*time.Millisecond {
 		t.Errorf("a shorter one counts at once: %+v", n)
 	}

@@ -21,6 +21,10 @@ const (
 	// Every packet begins with headers that its size must leave room for: IPv6, UDP.
 	headers = 40 + 8
 
+	// slot is what hellos on idle links are aligned to. Few enough fall into one that the
+	// last is not sent much later than its timestamp says.
+	slot = 100 * time.Millisecond
+
 	// ihuLife is announced with every IHU, which is dead after three and a half of it. We say
 	// it more often: on a bad link several in a row are lost. That we do not hear somebody any
 	// more is said at once.
@@ -165,7 +169,11 @@ func (l *link) transmit(to netip.Addr, payload []byte) {
 // sendHello sends the next hello, and sets the time of the one after it.
 func (l *link) sendHello() {
 	interval := l.interval()
-	l.s.timers.reset(l.hello, l.s.now+interval)
+	next := l.s.now + interval
+	if interval > slot {
+		next -= next % slot // a router with many idle links wakes up for several at a time
+	}
+	l.s.timers.reset(l.hello, next)
 	l.announced = interval
 	l.turn++
 	often := 3 // an IHU with every third hello, with every second one where there are many
