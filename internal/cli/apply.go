@@ -112,13 +112,16 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 		return errors.New("nothing was changed: something that is not ours is in the way")
 	}
 	if len(p.Ops) == 0 {
+		if confirm > 0 {
+			a.say("nothing changes, so nothing waits for a confirmation (an agent that follows a file takes it by itself)")
+		}
 		return a.follow(ctx, w, t)
 	}
 	if confirm > 0 {
 		if err := revertible(p); err != nil {
 			return err
 		}
-		if err := a.startRevert(have, store, confirm); err != nil {
+		if err := a.startRevert(have, w, confirm); err != nil {
 			return err
 		}
 	}
