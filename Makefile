@@ -6,7 +6,7 @@ LDFLAGS := -s -w -X tombolo/internal/cli.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 
 # The packages in which goroutines share anything.
-RACE := ./internal/tunnel/... ./internal/lab/... ./internal/kernel/... ./internal/babel/udp/... ./internal/plan/plantest/...
+RACE := ./internal/tunnel/... ./internal/lab/... ./internal/kernel/... ./internal/babel/udp/... ./internal/agent/... ./internal/api/... ./internal/plan/plantest/...
 
 FUZZTIME ?= 1m
 LAWS     ?= 1000

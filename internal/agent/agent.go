@@ -43,6 +43,7 @@ type Agent struct {
 	watchFile func(ctx context.Context, path string, changed chan<- struct{}) error // but in tests
 
 	halt    context.CancelFunc // ends the base loop
+	begun   chan struct{}      // closed when it is known what is applied
 	ended   chan struct{}      // it has
 	retired chan struct{}      // made when somebody has the agent retire; closed when that is done
 	once    sync.Mutex         // for retired
@@ -51,7 +52,7 @@ type Agent struct {
 // New returns an agent that does nothing before Run.
 func New(o Options) *Agent {
 	h := newHub(o.Log)
-	a := &Agent{o: o, started: time.Now(), hub: h, problems: newProblems(h), reloads: make(chan bool, 1), changed: make(chan struct{}, 1), halt: func() {}, ended: make(chan struct{})}
+	a := &Agent{o: o, started: time.Now(), hub: h, problems: newProblems(h), reloads: make(chan bool, 1), changed: make(chan struct{}, 1), halt: func() {}, begun: make(chan struct{}), ended: make(chan struct{})}
 	a.watchFile = watchFile
 	a.routing = newRouting(&o.Machine, h, a.problems, a.started)
 	a.observer = newObserver(&o.Machine, a.problems)
@@ -144,6 +145,7 @@ func (a *Agent) follow(ctx context.Context, w Wanted) {
 	a.observer.follow(w, a.routing.host())
 	if a.base.first {
 		a.base.first = false
+		close(a.begun)
 		a.o.Notify.ready()
 	}
 }

@@ -228,12 +228,21 @@ func (b *base) pass(ctx context.Context, steer bool) error {
 	}
 	err = b.keep(ctx, applied, steer)
 	b.problems.set("apply", err)
+	if err != nil && ctx.Err() == nil {
+		// The speaker goes on over what there is, and a supervisor need not wait.
+		b.set(applied, b.holds, false)
+		b.follow(ctx, applied)
+	}
 	return err
 }
 
 // due returns what the file wants, if it is to take the place of what is applied.
 func (b *base) due(applied Wanted, nothing bool) (Wanted, bool) {
-	if b.loaded == nil || b.o.Records.Waiting() {
+	if b.loaded == nil {
+		return Wanted{}, false
+	}
+	if b.o.Records.Waiting() {
+		b.forced = false // who asked meant what stands there now, and that may be put back
 		return Wanted{}, false
 	}
 	w, source := b.loaded.wanted, b.o.Source
@@ -241,9 +250,16 @@ func (b *base) due(applied Wanted, nothing bool) (Wanted, bool) {
 	switch {
 	case b.forced, w.Digest != source.Taken():
 		return w, true
-	case own && !sameRouter(w.Router, applied.Router):
+	case own && applied.Digest == w.Digest && !sameRouter(w.Router, applied.Router):
 		return w, true // the machine around it changed: a lease, a device
 	}
+	// Taken, and not in force: it is what nobody confirmed. To take it again by itself
+	// would be the lock-out that was just undone.
+	var held error
+	if nothing || own && applied.Digest != w.Digest {
+		held = fmt.Errorf("%s is not in force: it was put back, as nobody confirmed it; it is taken when it changes, or on SIGHUP", source.Name())
+	}
+	b.problems.set("held", held)
 	b.loaded = nil
 	return Wanted{}, false
 }
@@ -288,6 +304,7 @@ func (b *base) adopt(ctx context.Context, applied, next Wanted) error {
 		return err
 	}
 	b.problems.set("file", nil)
+	b.problems.set("held", nil)
 	b.loaded, b.forced, b.resolved = nil, false, state.Router{}
 	b.steer = endpoint.Watch{Last: next.Router}
 	b.hub.emit(api.Event{Kind: Reloaded, Text: fmt.Sprintf("%s is in force, as site %s", next.File, next.Router.Site)})

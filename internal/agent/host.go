@@ -24,6 +24,8 @@ const (
 	stall = 20 * time.Millisecond
 	// grace is how long it then waits for the receiver to hand over what came meanwhile.
 	grace = 10 * time.Millisecond
+	// receiveAgain is when it is tried again to receive what the kernel would not give.
+	receiveAgain = 100 * time.Millisecond
 )
 
 // facts are what the observer saw that the speaker must know.
@@ -135,11 +137,16 @@ func (h *host) receive(ctx context.Context) {
 	batch := udp.NewBatch()
 	for {
 		ps, err := h.socket.Receive(batch)
-		if err != nil {
-			if !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
-				h.problems.set("socket", err)
-			}
+		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
 			return
+		}
+		h.problems.set("socket", err)
+		if err != nil {
+			select {
+			case <-time.After(receiveAgain):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		out := make([]udp.Packet, len(ps))
 		for i, p := range ps {

@@ -13,6 +13,15 @@ import (
 // Answer answers a request of the socket.
 func (a *Agent) Answer(ctx context.Context, r api.Request, root bool, say func(api.Reply) error) error {
 	switch r.Do {
+	case api.DoStatus, api.DoRoutes, api.DoPing: // `apply` lets go of the lock when it ends: a moment after it started us
+		select {
+		case <-a.begun:
+		case <-time.After(freshTime):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	switch r.Do {
 	case api.DoStatus:
 		s, err := a.status(ctx)
 		if err != nil {
@@ -29,7 +38,7 @@ func (a *Agent) Answer(ctx context.Context, r api.Request, root bool, say func(a
 		return a.tellEvents(ctx, say)
 	case api.DoPing:
 		return a.ping(ctx, r, say)
-	case api.DoReload, api.DoApplied, api.DoRetire:
+	case api.DoReload, api.DoApplied, api.DoRetire, api.DoYield:
 		if !root {
 			return errors.New("only root may ask for that")
 		}
@@ -47,6 +56,11 @@ func (a *Agent) obey(ctx context.Context, do string, say func(api.Reply) error) 
 		a.ask(false)
 	case api.DoRetire:
 		return a.retire(ctx, func() error { return say(api.Reply{Done: true}) })
+	case api.DoYield:
+		if a.o.Source != nil || a.o.Stay {
+			return errors.New("this agent was not left behind by apply, and stays")
+		}
+		defer a.halt() // when that was said
 	}
 	return say(api.Reply{Done: true})
 }

@@ -24,6 +24,10 @@ func (a *Agent) status(ctx context.Context) (api.Status, error) {
 		Network: r.Network, Site: r.Site, Version: a.o.Version, Started: a.started, Now: time.Now(),
 		Source: w.File, Problems: a.problems.list(), LastChange: changed,
 		Announced: seen.announc, Waiting: a.o.Records.Waiting(),
+		LANs: []api.Device{}, Uplinks: []api.Device{},
+	}
+	if s.Announced == nil {
+		s.Announced = []api.Announcement{}
 	}
 	if a.o.Source != nil {
 		s.Follows = a.o.Source.Name()
@@ -58,7 +62,10 @@ func (a *Agent) status(ctx context.Context) (api.Status, error) {
 
 func deviceOf(name string, s sight) api.Device {
 	d, there := s.devices[name]
-	out := api.Device{Name: name, State: deviceState(d, there), Gateways: d.Gateways}
+	out := api.Device{
+		Name: name, State: deviceState(d, there),
+		Addresses: []netip.Prefix{}, Gateways: append([]netip.Addr{}, d.Gateways...),
+	}
 	for _, p := range d.Addresses {
 		if !p.Addr().IsLinkLocalUnicast() {
 			out.Addresses = append(out.Addresses, p)
@@ -70,7 +77,7 @@ func deviceOf(name string, s sight) api.Device {
 // linksOf returns the router's links: one for each peer of a tunnel, and one for each
 // segment, by name.
 func linksOf(r state.Router, s sight, v babel.View, now time.Time, at babel.Time, prefixes map[string]int) []api.Link {
-	var out []api.Link
+	out := []api.Link{}
 	spoken := map[string]state.BabelLink{}
 	if r.Babel != nil {
 		for _, l := range r.Babel.Links {

@@ -25,6 +25,7 @@ const (
 	DoReload  = "reload"  // take the network file, whatever is applied; root only
 	DoApplied = "applied" // something else was applied: look; root only
 	DoRetire  = "retire"  // take the learned routes away, and end; root only
+	DoYield   = "yield"   // leave all as it is, and end, if `apply` left the agent behind; root only
 )
 
 // Request is what a client asks for.
@@ -37,7 +38,7 @@ type Request struct {
 // Reply is one line of an answer. Exactly one field is set.
 type Reply struct {
 	Error  string  `json:"error,omitempty"`
-	Done   bool    `json:"done,omitempty"` // reload, applied, retire: it was heard, and will be done
+	Done   bool    `json:"done,omitempty"` // reload, applied, retire, yield: it was heard, and will be done
 	Status *Status `json:"status,omitempty"`
 	Routes *Routes `json:"routes,omitempty"`
 	Event  *Event  `json:"event,omitempty"`

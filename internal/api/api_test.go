@@ -166,3 +166,38 @@ func TestBadClientsHarmNobody(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// Whoever watches, and however many, leaves place for those who ask and go: `apply` and
+// `down` find the agent.
+func TestManyWatchersLeavePlaceForQuestions(t *testing.T) {
+	path, _ := serve(t, answers(func(ctx context.Context, r Request, _ bool, say func(Reply) error) error {
+		if r.Do == DoWatch {
+			if err := say(Reply{Event: &Event{Kind: "tick"}}); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return nil
+		}
+		return say(Reply{Done: true})
+	}))
+	taken, refused := make(chan bool, 200), make(chan error, 200)
+	for range 200 {
+		go func() {
+			refused <- Ask(t.Context(), path, Request{Do: DoWatch}, func(Reply) error {
+				taken <- true
+				return nil
+			})
+		}()
+	}
+	for range 200 - maxLasting {
+		if err := <-refused; err == nil || !strings.Contains(err.Error(), "too many clients") {
+			t.Fatalf("one watcher too many is told: %v", err)
+		}
+	}
+	for range maxLasting {
+		<-taken
+	}
+	if r, err := One(t.Context(), path, Request{Do: DoApplied}); err != nil || !r.Done {
+		t.Errorf("a question is answered with %+v, %v", r, err)
+	}
+}

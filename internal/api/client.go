@@ -29,15 +29,15 @@ func Ask(ctx context.Context, path string, r Request, each func(Reply) error) er
 	if err != nil {
 		return err
 	}
-	if _, err := c.Write(append(b, '\n')); err != nil {
-		return fmt.Errorf("ask the agent: %w", err)
-	}
+	_, refused := c.Write(append(b, '\n')) // an agent that has no time may have said so, and closed
 	in := bufio.NewReader(c)
 	for {
 		line, err := in.ReadBytes('\n')
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case refused != nil && err != nil:
+			return fmt.Errorf("ask the agent: %w", refused)
 		case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 			return nil
 		case err != nil:

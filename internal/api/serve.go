@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	maxRequest = 4 << 10         // bytes
-	patience   = 5 * time.Second // for a request to come, and for a line to be taken
-	maxClients = 32
+	maxRequest  = 4 << 10         // bytes
+	patience    = 5 * time.Second // for a request to come, and for a line to be taken
+	acceptAgain = 100 * time.Millisecond
 )
 
 // Handler answers requests, each in a goroutine of its own.
@@ -32,31 +32,41 @@ func Serve(ctx context.Context, l net.Listener, h Handler) error {
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	var clients sync.WaitGroup
 	defer clients.Wait()
-	room := make(chan struct{}, maxClients)
+	rooms := map[bool]room{true: newRoom(maxRoot), false: newRoom(maxOthers)}
 	for {
 		c, err := l.Accept()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = c.Close()
 			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
 			return err
+		case err != nil: // no descriptor, no memory: that passes
+			select {
+			case <-time.After(acceptAgain):
+			case <-ctx.Done():
+			}
+			continue
 		}
-		select {
-		case room <- struct{}{}:
-		default:
+		root := isRoot(c)
+		in := rooms[root]
+		if !enter(in.clients) {
+			full(c)
 			_ = c.Close()
 			continue
 		}
 		clients.Go(func() {
-			defer func() { <-room }()
+			defer leave(in.clients)
 			defer func() { _ = c.Close() }()
-			converse(ctx, c, h)
+			converse(ctx, c, h, root, in)
 		})
 	}
 }
 
 // converse reads a request and has it answered. What goes wrong the client sees.
-func converse(ctx context.Context, c net.Conn, h Handler) {
+func converse(ctx context.Context, c net.Conn, h Handler, root bool, in room) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
@@ -65,19 +75,18 @@ func converse(ctx context.Context, c net.Conn, h Handler) {
 	if err != nil {
 		return
 	}
-	say := func(r Reply) error {
-		b, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		_ = c.SetWriteDeadline(time.Now().Add(patience))
-		_, err = c.Write(append(b, '\n'))
-		return err
-	}
+	say := func(r Reply) error { return sayTo(c, r) }
 	var r Request
 	if err := json.Unmarshal(line, &r); err != nil {
 		_ = say(Reply{Error: fmt.Sprintf("read request: %v", err)})
 		return
+	}
+	if lasts(r) {
+		if !enter(in.lasting) {
+			full(c)
+			return
+		}
+		defer leave(in.lasting)
 	}
 	gone := make(chan struct{})
 	go func() { // a client says nothing more: what can be read is its end
@@ -86,11 +95,22 @@ func converse(ctx context.Context, c net.Conn, h Handler) {
 		_, _ = c.Read(make([]byte, 1))
 		cancel()
 	}()
-	if err := h.Answer(ctx, r, isRoot(c), say); err != nil && ctx.Err() == nil {
+	if err := h.Answer(ctx, r, root, say); err != nil && ctx.Err() == nil {
 		_ = say(Reply{Error: err.Error()})
 	}
 	_ = c.Close()
 	<-gone
+}
+
+// sayTo sends a reply to a client.
+func sayTo(c net.Conn, r Reply) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(patience))
+	_, err = c.Write(append(b, '\n'))
+	return err
 }
 
 // isRoot reports whether the client's process is root's (SO_PEERCRED, unix(7)).

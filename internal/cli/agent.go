@@ -86,6 +86,9 @@ func (a *app) runAgent(ctx context.Context, t *target, group string, stay bool) 
 	debug.SetGCPercent(agentGC)
 	debug.SetMemoryLimit(agentMemory)
 	log := slog.New(slog.NewTextHandler(a.err, nil))
+	if stay { // a service takes the place of what `apply` left behind
+		_, _ = api.One(ctx, a.socketPath(), api.Request{Do: api.DoYield})
+	}
 	alone, err := a.claim()
 	if err != nil {
 		return err
@@ -245,14 +248,30 @@ func (a *app) retireAgent(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
+	if free(ctx, f) {
+		return err
+	}
+	var pid int
+	if _, scanErr := fmt.Fscan(f, &pid); scanErr != nil || pid <= 1 {
+		return fmt.Errorf("the agent does not end: %w", errors.Join(err, ctx.Err()))
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("the agent does not end: kill process %d: %w", pid, err)
+	}
+	a.say("warning: the agent did not answer and was killed; if a service starts it again, stop that, and then: tombolo down")
+	return nil
+}
+
+// free waits until nobody holds an agent's lock; false when ctx ends.
+func free(ctx context.Context, f *os.File) bool {
 	for unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil { // it still lives
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the agent does not end: %w", errors.Join(err, ctx.Err()))
+			return false
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return err
+	return true
 }
 
 // records are what an agent finds in the run folder.

@@ -117,13 +117,16 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 		a.say("note: what this router learns from others changes, or what it announces to them")
 	}
 	if len(p.Ops) == 0 && (confirm == 0 || !routing) {
+		if confirm > 0 {
+			a.say("nothing changes, so nothing waits for a confirmation (an agent that follows a file takes it by itself)")
+		}
 		return a.follow(ctx, w, t)
 	}
 	if confirm > 0 {
 		if err := revertible(p); err != nil {
 			return err
 		}
-		if err := a.startRevert(have, store, confirm); err != nil {
+		if err := a.startRevert(have, w, confirm); err != nil {
 			return err
 		}
 	}

@@ -45,6 +45,7 @@ type remembered struct {
 type before struct {
 	Held    remembered  `json:"held"`
 	Applied *remembered `json:"applied,omitempty"` // nil: nothing
+	Next    taken       `json:"next"`              // what the change is made from
 }
 
 func (a *app) confirmCommand() *cobra.Command {
@@ -87,12 +88,12 @@ func (a *app) cancelRevert() bool {
 
 // startRevert writes down what the router holds and starts the timer, before anything is
 // changed.
-func (a *app) startRevert(have state.Router, store key.Store, after time.Duration) error {
-	held, err := rememberWanted(agent.Wanted{Router: have, Keys: store})
+func (a *app) startRevert(have state.Router, next agent.Wanted, after time.Duration) error {
+	held, err := rememberWanted(agent.Wanted{Router: have, Keys: next.Keys})
 	if err != nil {
 		return err
 	}
-	b := before{Held: held}
+	b := before{Held: held, Next: taken{next.File, next.Digest}}
 	if m, err := readRunFile[remembered](a, wantedFile); err == nil {
 		b.Applied = &m
 	}
@@ -181,7 +182,7 @@ func (a *app) revert(ctx context.Context, after time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(a.putBack(ctx, b.Held), a.followAgain(ctx, b.Applied)); err != nil {
+	if err := errors.Join(a.putBack(ctx, b.Held), a.refuse(b.Next), a.followAgain(ctx, b.Applied)); err != nil {
 		return err
 	}
 	a.say("%s put back what was before the last apply: nobody confirmed it within %s", time.Now().Format(time.DateTime), after)
@@ -216,6 +217,15 @@ func (a *app) putBack(ctx context.Context, held remembered) error {
 		refused[failed.Op.String()] = true
 		errs = append(errs, fmt.Errorf("put back: %s: %w", failed.Op, failed.Err))
 	}
+}
+
+// refuse has an agent that follows the file of a change that was put back not take it
+// again: for it, the file was taken.
+func (a *app) refuse(next taken) error {
+	if t, err := readRunFile[taken](a, takenFile); err == nil && t.File != next.File {
+		return nil // it follows another one
+	}
+	return a.writeRunFile(takenFile, next)
 }
 
 // followAgain goes back to what had been applied before, if anything was.
