@@ -223,12 +223,13 @@ func (l *link) handle(p Packet) {
 		return
 	}
 	if l.guard != nil {
+		before := l.guard.Forged()
 		ok, send := l.guard.Check(l.s.now, p.Payload, from, p.To.WithZone(""), p.Port)
 		for _, r := range send {
 			l.transmit(r.To, r.Payload)
 		}
+		l.s.unsigned += l.guard.Forged() - before
 		if !ok {
-			l.s.unsigned++
 			return
 		}
 	}

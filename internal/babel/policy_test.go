@@ -168,3 +168,29 @@ func TestRequestsThatWaitAreBounded(t *testing.T) {
 		t.Errorf("%d are left", n)
 	}
 }
+
+// On a segment a neighbour may say again what it heard from us. It is not believed, but it
+// is no claim of its own either: it is not told, and not counted. What claims to be nearer
+// is.
+func TestAnEchoIsNoRefusal(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Links[1].Only = []uint32{me} }, "a", "lan")
+	a, b := r.up("a", 1, rtt), r.up("lan", 2, rtt)
+	k := key("10.1.0.0/16")
+	a.announce(k, router(1), 7, 100)
+	r.run(time.Second)
+	told := b.told(k)
+	b.announce(k, router(1), 7, told+96)
+	if n := r.s.View().Refused; n != 0 {
+		t.Errorf("%d refusals of what we said ourselves", n)
+	}
+	if r.via(k) != "a" {
+		t.Error("the way is another now")
+	}
+	b.announce(k, router(1), 7, told-1)
+	if n := r.s.View().Refused; n != 1 {
+		t.Errorf("%d refusals of one claim", n)
+	}
+	if r.via(k) != "a" {
+		t.Error("the claim is believed")
+	}
+}

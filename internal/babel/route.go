@@ -227,11 +227,14 @@ func (n *neighbour) takeUpdate(u wire.Update) {
 		// It goes by us, or by what we were before we began anew: for us it has no way.
 		u.Metric = wire.Infinity
 	}
+	e := s.entries[k]
 	if u.Metric < wire.Infinity && !s.allowed(n.link, k, u.RouterID) {
-		s.refuse(n, k, u.RouterID)
+		// On a segment many say again what they heard from us (BIRD does): no claim of theirs.
+		if e == nil || e.feasible(u.RouterID, u.Seqno, u.Metric) {
+			s.refuse(n, k, u.RouterID)
+		}
 		u.Metric = wire.Infinity
 	}
-	e := s.entries[k]
 	if u.Metric == wire.Infinity {
 		if e != nil {
 			s.retracted(e, n)

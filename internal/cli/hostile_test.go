@@ -77,6 +77,6 @@ func TestASiteAnnouncesWhatIsNotItsOwn(t *testing.T) {
 	if lost, _ := s.end(); lost > 0 {
 		t.Errorf("%d packets from a to b were lost", lost)
 	}
-	// What is c's own, it still is.
-	l.answers("a.host", "10.3.0.10")
+	// What is c's own, it still is. Its answers to a's host go to where it thinks that is.
+	l.answers("a", "10.3.0.10")
 }

@@ -43,6 +43,7 @@ type Guard struct {
 	counter uint32 // of the next packet
 
 	neighbours map[netip.Addr]*neighbour
+	forged     uint64
 }
 
 // Reply is a packet to be sent at once: a challenge, or the answer to one, or both.
@@ -132,6 +133,7 @@ func (g *Guard) Check(now time.Duration, payload []byte, from, to netip.Addr, po
 	from, to = from.WithZone(""), to.WithZone("")
 	body, trailer, err := wire.Split(payload)
 	if err != nil || !g.signed(payload[:len(payload)-len(trailer)], trailer, from, to, port) {
+		g.forged++
 		return false, nil
 	}
 	if !to.IsMulticast() {
@@ -139,6 +141,7 @@ func (g *Guard) Check(now time.Duration, payload []byte, from, to netip.Addr, po
 	}
 	said := read(body, to.IsMulticast())
 	if said.index == nil {
+		g.forged++
 		return false, nil // RFC 8967 §4.3
 	}
 	n := g.neighbour(now, from)
@@ -152,6 +155,7 @@ func (g *Guard) Check(now time.Duration, payload []byte, from, to netip.Addr, po
 		ok = true
 	case n.known && bytes.Equal(n.index, said.index):
 		if !n.window(to).take(said.counter) {
+			g.forged++
 			return false, nil // a repetition, which is worth no answer either
 		}
 		ok = true
@@ -163,6 +167,10 @@ func (g *Guard) Check(now time.Duration, payload []byte, from, to netip.Addr, po
 	}
 	return ok, g.reply(now, n, from, said.request, challenge)
 }
+
+// Forged returns how many packets were no holder of a key's, or a repetition of one. Those
+// of a neighbour that is not known yet are none of them, although they are not believed.
+func (g *Guard) Forged() uint64 { return g.forged }
 
 // signed reports whether one of the MACs in a trailer is that of one of the keys.
 func (g *Guard) signed(packet, trailer []byte, from, to netip.Addr, port uint16) bool {

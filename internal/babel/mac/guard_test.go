@@ -418,3 +418,21 @@ func BenchmarkCheck(b *testing.B) {
 		})
 	}
 }
+
+// What a stranger with the key sends before its challenge is answered is not believed, and
+// nobody is accused for it.
+func TestOnlyForgeriesAndRepetitionsCountAsForged(t *testing.T) {
+	a, b, liar := newEnd(alice, 1, sha), newEnd(bob, 2, sha), newEnd(bob, 3, Key{HMACSHA256, bytes.Repeat([]byte{7}, 32)})
+	b.say(0, wire.Group)
+	d := a.say(1, wire.Group)
+	b.hear(t, 0, d)
+	b.hear(t, 0, a.say(2, wire.Group))
+	if n := b.Forged(); n != 0 {
+		t.Errorf("%d packets of a stranger count as forged", n)
+	}
+	a.say(0, wire.Group)
+	a.hear(t, 0, liar.say(1, wire.Group))
+	if n := a.Forged(); n != 1 {
+		t.Errorf("of one packet with another key %d count as forged", n)
+	}
+}
