@@ -61,6 +61,7 @@ func New(o Options) *Agent {
 		record: make(chan struct{}, 1), calls: make(chan func(context.Context)),
 	}
 	a.base.follow, a.base.heard = a.follow, a.heard
+	a.observer.drift = func() { poke(a.base.record) }
 	return a
 }
 

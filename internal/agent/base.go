@@ -345,6 +345,7 @@ func (b *base) bring(ctx context.Context, w Wanted, want state.Router) error {
 	if err != nil {
 		return err
 	}
+	want = endpoint.Remembered(have, b.holds, want)
 	p := plan.Diff(have, endpoint.Roamed(have, want, b.steer.Last, time.Now()))
 	if len(p.Conflicts) > 0 {
 		c := p.Conflicts[0]

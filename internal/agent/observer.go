@@ -64,6 +64,7 @@ type observer struct {
 	hub      *hub
 	wake     chan struct{}
 	asks     chan chan struct{} // look at everything now, and close
+	drift    func()             // called when a tunnel has other peers than were applied
 
 	mu     sync.Mutex
 	wanted Wanted
@@ -83,7 +84,7 @@ type observer struct {
 
 func newObserver(m *Machine, p *problems) *observer {
 	return &observer{
-		machine: m, problems: p, hub: p.hub, wake: make(chan struct{}, 1), asks: make(chan chan struct{}),
+		machine: m, problems: p, hub: p.hub, wake: make(chan struct{}, 1), asks: make(chan chan struct{}), drift: func() {},
 		samples: map[peerID][]sample{}, probes: map[netip.Addr]*probe{}, said: map[babel.Key]bool{},
 	}
 }
@@ -218,6 +219,9 @@ func (o *observer) lookAt(ctx context.Context, w Wanted, h *host, tunnels, devic
 			return err
 		}
 		s.rates, o.overdue = o.measure(s.tunnels, time.Now())
+		if otherPeers(w.Router, s.tunnels) {
+			o.drift()
+		}
 	}
 	o.probe(ctx, w.Router.Babel)
 	s.announc = o.announcements(w.Router, s)
@@ -244,6 +248,30 @@ func (o *observer) inform(h *host, s sight) {
 		o.toldTo, o.told = h, f
 		newest(h.facts, f)
 	}
+}
+
+// otherPeers reports whether a tunnel that is there has not the peers that it should have,
+// of which the kernel tells nobody.
+func otherPeers(r state.Router, tunnels map[string]kernel.Tunnel) bool {
+	for _, f := range r.Interfaces {
+		t, there := tunnels[f.Name]
+		if f.WireGuard == nil || !there {
+			continue
+		}
+		have := map[key.Public]bool{}
+		for _, p := range t.Peers {
+			have[p.PublicKey] = true
+		}
+		for _, p := range f.WireGuard.Peers {
+			if !have[p.PublicKey] {
+				return true
+			}
+		}
+		if len(have) != len(f.WireGuard.Peers) {
+			return true
+		}
+	}
+	return false
 }
 
 // devicesOf returns the devices that a router has anything to do with.

@@ -222,3 +222,72 @@ func TestLearnedRoutesGoWithTheSpeakerAndNotWithTheAgent(t *testing.T) {
 		}
 	})
 }
+
+// Of a tunnel's peers the kernel tells no changes: they are seen when it is looked at.
+func TestMissingPeersAreSeen(t *testing.T) {
+	r := router("10.0.0.0/8")
+	r.Interfaces = []state.Interface{{Name: "wg-c", WireGuard: &state.WireGuard{Peers: []state.Peer{{Name: "c", PublicKey: key.Public{3}}}}}}
+	peers := func(keys ...byte) map[string]kernel.Tunnel {
+		t := kernel.Tunnel{}
+		for _, k := range keys {
+			t.Peers = append(t.Peers, state.Peer{PublicKey: key.Public{k}})
+		}
+		return map[string]kernel.Tunnel{"wg-c": t}
+	}
+	for _, c := range []struct {
+		tunnels map[string]kernel.Tunnel
+		want    bool
+	}{{peers(3), false}, {peers(), true}, {peers(4), true}, {peers(3, 4), true}, {nil, false}} {
+		if got := otherPeers(r, c.tunnels); got != c.want {
+			t.Errorf("%v: %v", c.tunnels, got)
+		}
+	}
+}
+
+// A static neighbour's prefixes are withdrawn when its handshake is too old, which no event
+// tells, and announced again after the next one.
+func TestAStaticNeighbourIsAnnouncedWhileItsHandshakeIsFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := router("10.0.0.0/8")
+		r.Interfaces = []state.Interface{{Name: "wg-c", Kind: state.WireGuardKind, Alias: "tombolo n c", MTU: 1420, WireGuard: &state.WireGuard{PublicKey: key.Public{1}, Peers: []state.Peer{{Name: "c", PublicKey: key.Public{3}}}}}}
+		r.Babel = new(babelConfig())
+		r.Babel.Announce = []state.Announcement{{Dst: prefix("10.3.0.0/24"), While: state.Handshake, Device: "wg-c", Peer: "c"}}
+		b := start(t, &Wanted{Router: r}, nil)
+		defer func() { _ = b.stop() }()
+		events, end := b.agent.hub.subscribe()
+		defer end()
+		shake := func() {
+			b.eyes.mu.Lock()
+			b.eyes.tunnels = map[string]kernel.Tunnel{"wg-c": {Peers: []state.Peer{{PublicKey: key.Public{3}, Handshake: time.Now().Unix()}}}}
+			b.eyes.mu.Unlock()
+		}
+		announced := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			if b.agent.routing.host() == nil {
+				t.Fatal(b.agent.problems.list())
+			}
+			v, _, _, err := b.agent.routing.host().view(t.Context())
+			if err != nil || len(v.Announced) != want {
+				t.Errorf("%d prefixes are announced, want %d: %v", len(v.Announced), want, err)
+			}
+		}
+		time.Sleep(time.Second)
+		announced(0)
+		shake()
+		time.Sleep(lookEvery + time.Second)
+		announced(1)
+		time.Sleep(sessionLife - 2*lookEvery)
+		announced(1)
+		time.Sleep(3 * lookEvery)
+		announced(0)
+		shake()
+		time.Sleep(lookEvery + time.Second)
+		announced(1)
+		for _, kind := range []string{Announce, Withdraw, Announce} {
+			if e := <-events; e.Kind != kind || e.Route != "10.3.0.0/24" {
+				t.Errorf("the event is %+v, want %s", e, kind)
+			}
+		}
+	})
+}

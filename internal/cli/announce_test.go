@@ -40,7 +40,7 @@ func (l testLab) answers(node, to string) {
 	l.soon(func() string {
 		out, err := l.try(node, "ping", "-n", "-c1", "-W1", to)
 		if err != nil {
-			return out
+			return "no answer: " + out
 		}
 		return ""
 	})

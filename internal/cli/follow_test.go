@@ -35,7 +35,7 @@ func TestAgentsFollowTheFile(t *testing.T) {
 	for _, site := range []string{"a", "b", "c"} {
 		l.soon(func() string {
 			if out, err := l.try(site, binary, "status"); err != nil || !strings.Contains(out, "follows "+file) {
-				return out
+				return site + " does not follow the file: " + out
 			}
 			return ""
 		})

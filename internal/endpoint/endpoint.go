@@ -188,6 +188,30 @@ func Roamed(have, want, last state.Router, now time.Time) state.Router {
 	return want
 }
 
+// Remembered returns want with the last address of every peer that is gone, and to which no
+// name leads: WireGuard would wait until that peer speaks, which takes it a quarter of a
+// minute to try (KEEPALIVE_TIMEOUT and REKEY_TIMEOUT). last is what was there.
+func Remembered(have, last, want state.Router) state.Router {
+	want.Interfaces = slices.Clone(want.Interfaces)
+	for i, f := range want.Interfaces {
+		was := find(last.Interfaces, f.Name)
+		if f.WireGuard == nil || was == nil || was.WireGuard == nil {
+			continue
+		}
+		device := *f.WireGuard
+		device.Peers = slices.Clone(device.Peers)
+		for j := range device.Peers {
+			p := &device.Peers[j]
+			there, before := findPeer(find(have.Interfaces, f.Name), p.PublicKey), findPeer(was, p.PublicKey)
+			if len(p.Addresses) == 0 && there == nil && before != nil {
+				p.Addresses = slices.Clone(before.Addresses)
+			}
+		}
+		want.Interfaces[i].WireGuard = &device
+	}
+	return want
+}
+
 // Watch follows the peers of one router between passes.
 type Watch struct {
 	// Last is what was wanted at the last pass, resolved; before the first, at the last

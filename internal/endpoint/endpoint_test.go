@@ -188,3 +188,33 @@ func TestRoamedPeerIsNoPlan(t *testing.T) {
 		t.Error("the argument was changed")
 	}
 }
+
+// A peer behind a NAT that somebody removed comes back with the address that it had: we
+// speak first, and do not wait for it to find out.
+func TestAPeerThatIsGoneKeepsItsAddress(t *testing.T) {
+	used, named := at("203.0.113.7:40000"), at("192.0.2.1:51822")
+	want := router(state.Peer{PublicKey: key.Public{1}}, state.Peer{PublicKey: key.Public{2}, Addresses: []netip.AddrPort{named}})
+	was := router(state.Peer{PublicKey: key.Public{1}, Addresses: []netip.AddrPort{used}}, state.Peer{PublicKey: key.Public{2}, Addresses: []netip.AddrPort{used}})
+	there := router(state.Peer{PublicKey: key.Public{1}, Addresses: []netip.AddrPort{at("198.51.100.1:1")}})
+	for _, c := range []struct {
+		name       string
+		have, last state.Router
+		want       []netip.AddrPort
+	}{
+		{"the interface is gone", state.Router{}, was, []netip.AddrPort{used}},
+		{"the peer is gone", router(), was, []netip.AddrPort{used}},
+		{"it is there", there, was, nil},
+		{"nobody remembers it", router(), state.Router{}, nil},
+	} {
+		peers := endpoint.Remembered(c.have, c.last, want).Interfaces[0].WireGuard.Peers
+		if !slices.Equal(peers[0].Addresses, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, peers[0].Addresses, c.want)
+		}
+		if !slices.Equal(peers[1].Addresses, []netip.AddrPort{named}) {
+			t.Errorf("%s: who has a name is at %v", c.name, peers[1].Addresses)
+		}
+	}
+	if len(want.Interfaces[0].WireGuard.Peers[0].Addresses) > 0 {
+		t.Error("the argument was changed")
+	}
+}

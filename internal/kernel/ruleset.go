@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"tombolo/internal/plan"
@@ -82,6 +83,9 @@ func (k *Kernel) readRulesets(ctx context.Context) ([]state.Ruleset, error) {
 	for _, t := range found {
 		listing, err := k.list(ctx, t)
 		if err != nil {
+			if left, e := tables(k.options.Owner.RulesetTable); e == nil && !slices.Contains(left, t) {
+				continue // it was removed just now
+			}
 			return nil, fmt.Errorf("read table %s: %w", t, err)
 		}
 		rest, digest := unseal(listing)
