@@ -119,6 +119,9 @@ func TestALANIsAnnouncedWhileItWorks(t *testing.T) {
 			l.announces("a", "10.1.0.0/24", false, c.why)
 			l.goes("b", "10.1.0.0/24", "")
 			l.lost("b", "b.host", "10.1.0.10")
+			if out := l.in("a", binary, "status"); !strings.Contains(out, "\n2 of 2 links up") || !strings.Contains(out, "; 1 of ") {
+				t.Errorf("the status does not say it at once:\n%s", out)
+			}
 			l.in("b.host", "ping", "-n", "-c1", "-W5", "10.8.0.1") // the router itself stays
 			l.in(c.node, "sh", "-c", c.on)
 			l.announces("a", "10.1.0.0/24", true, "lan0 has carrier")
@@ -144,4 +147,27 @@ func TestALANIsAnnouncedWhileItWorks(t *testing.T) {
 		l.answers("b.host", "10.3.0.10")
 		l.answers("c.host", "10.2.0.10")
 	})
+}
+
+// A line for each destination, after one for all of them; each way only when it is asked for.
+func TestRoutesAreALineEach(t *testing.T) {
+	l := up(t, "lines", triangleNetwork, "")
+	l.reached()
+	l.soon(func() string {
+		out := l.in("a", binary, "routes")
+		lines := strings.Split(strings.TrimRight(out, "\n"), "\n")
+		if lines[0] != "9 destinations: 3 of this router, 6 of 2 other sites by 2 neighbours" || len(lines) != 2+1+9 {
+			return out
+		}
+		if n := linesWith(out, "10.2.0.0/24", "b ", "wg-b", "the shortest of 2", "c: "); n != 1 {
+			return "the way to b's LAN and the next are not in a line: " + out
+		}
+		return ""
+	})
+	if out := l.in("a", binary, "routes", "--all"); strings.Count(out, "\n") != 2+1+9+6 {
+		t.Errorf("all ways are:\n%s", out)
+	}
+	if out := l.in("a", binary, "routes", "10.2.0.9"); strings.Count(out, "\n") != 2+1+2 || !strings.Contains(out, "wg-c") {
+		t.Errorf("the ways to an address are:\n%s", out)
+	}
 }

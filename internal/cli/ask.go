@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -15,109 +13,6 @@ import (
 
 	"tombolo/internal/api"
 )
-
-func (a *app) routesCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "routes [PREFIX | ADDRESS | SITE]",
-		Short: "Show each prefix: the chosen way, why, and the other ways",
-		Long: `Show each prefix that this router knows: which way was chosen, its metric, since when
-and why, and the other ways with why they are not. The metric is delay: 0.1 ms of round trip
-each, and what each hop adds (docs/agent.md). With a prefix, an address or a site, only what
-leads there.`,
-		Example:           "  tombolo routes\n  tombolo routes 192.168.35.7\n  tombolo routes op1",
-		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeAppliedSite,
-		RunE: func(c *cobra.Command, args []string) error {
-			r, err := a.askOne(c.Context(), api.Request{Do: api.DoRoutes})
-			if err != nil {
-				return err
-			}
-			if len(args) > 0 {
-				if r.Routes.Entries, err = about(r.Routes.Entries, args[0]); err != nil {
-					return err
-				}
-			}
-			if a.json {
-				return a.writeJSON(r.Routes)
-			}
-			_, err = io.WriteString(a.out, a.routesText(r.Routes))
-			return err
-		},
-	}
-}
-
-// about returns the entries that lead to a prefix, an address or a site.
-func about(all []api.Entry, what string) ([]api.Entry, error) {
-	keep := func(e api.Entry) bool { return e.Site == what }
-	if p, err := netip.ParsePrefix(what); err == nil {
-		keep = func(e api.Entry) bool { return e.Dst.Overlaps(p) }
-	} else if a, err := netip.ParseAddr(what); err == nil {
-		keep = func(e api.Entry) bool { return e.Dst.Contains(a) }
-	}
-	out := slices.DeleteFunc(slices.Clone(all), func(e api.Entry) bool { return !keep(e) })
-	if len(out) == 0 {
-		return nil, hinted{fmt.Errorf("this router knows no route to %s", what), "tombolo routes shows all; tombolo status which links are up"}
-	}
-	return out, nil
-}
-
-func (a *app) routesText(r *api.Routes) string {
-	if len(r.Entries) == 0 {
-		return "no routes\n"
-	}
-	t := &table{title: []string{"destination", "site", "by", "device", "metric", "for", "why"}, right: "    rr"}
-	for _, e := range r.Entries {
-		first := []string{destination(e.Dst, e.Src), orDash(e.Site)}
-		since := ""
-		if !e.Since.IsZero() {
-			since = age(e.Since, r.Now)
-		}
-		chosen := false
-		for _, w := range e.Ways {
-			if w.Chosen {
-				chosen = true
-				t.row(append(first, a.paint(green, w.Peer), w.Device, metric(w), since, e.Why)...)
-			}
-		}
-		switch {
-		case chosen:
-		case e.Own:
-			t.row(append(first, "this router", "", "", "", "")...)
-		case e.Unreachable:
-			t.row(append(first, a.paint(red, "unreachable"), "", "", since, e.Why)...)
-		default:
-			t.row(append(first, a.paint(red, "no way"), "", "", since, e.Why)...)
-		}
-		for _, w := range e.Ways {
-			if !w.Chosen && !e.Own {
-				t.row("", "", w.Peer, w.Device, metric(w), "", notChosen(w))
-			}
-		}
-	}
-	var b strings.Builder
-	t.write(&b)
-	return b.String()
-}
-
-func metric(w api.Way) string {
-	switch w.Metric {
-	case unusable:
-		return "retracted"
-	case 0:
-		return ""
-	}
-	return fmt.Sprint(w.Metric)
-}
-
-func notChosen(w api.Way) string {
-	switch {
-	case w.Note != "":
-		return w.Note
-	case !w.Feasible:
-		return "not feasible: it might loop"
-	}
-	return "longer"
-}
 
 func (a *app) watchCommand() *cobra.Command {
 	return &cobra.Command{

@@ -171,7 +171,7 @@ func TestForeignRouterOnALAN(t *testing.T) {
 				if out := l.in("a", "ip", "route", "show", "table", "110"); p != "0.0.0.0/0" && strings.Contains(out, p+" via") || strings.Contains(out, "default") {
 					t.Errorf("the kernel has %s:\n%s", p, out)
 				}
-				if n := count(said, "refused", "route="+p+"\n"); n != 1 {
+				if n := linesWith(said, "refused", "route="+p+"\n"); n != 1 {
 					t.Errorf("of %s the log tells %d times", p, n)
 				}
 			}
@@ -187,14 +187,14 @@ func TestForeignRouterOnALAN(t *testing.T) {
 	}
 }
 
-// count counts the lines that have all of some words.
-func count(text string, words ...string) int {
+// linesWith counts the lines that have all of some words.
+func linesWith(text string, words ...string) int {
 	n := 0
-lines:
+next:
 	for line := range strings.Lines(text) {
 		for _, w := range words {
 			if !strings.Contains(line, w) {
-				continue lines
+				continue next
 			}
 		}
 		n++

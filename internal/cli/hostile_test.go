@@ -51,7 +51,7 @@ func TestASiteAnnouncesWhatIsNotItsOwn(t *testing.T) {
 			log := l.in(site, "cat", "/run/tombolo/log")
 			for _, p := range []string{"10.2.0.0/24", "10.1.0.0/25"} {
 				own := site == "b" && p == "10.2.0.0/24"
-				if n := count(log, "refused", "route="+p, "peer=c"); n != 1 && !own {
+				if n := linesWith(log, "refused", "route="+p, "peer=c"); n != 1 && !own {
 					return site + " does not say once that it refuses " + p + ":\n" + log
 				}
 			}

@@ -75,8 +75,9 @@ func TestRestartsDoNotStopTheStream(t *testing.T) {
 					}
 					return ""
 				})
-				time.Sleep(11 * time.Second)
+				time.Sleep(2 * time.Second)
 			}
+			time.Sleep(6 * time.Second) // until what the dead ones learned is not kept for their sake
 			lost, longest := s.end()
 			t.Logf("%d packets lost, at most %s in a row", lost, longest)
 			// Where the next agent takes longer to start than its neighbours wait for a hello,

@@ -71,11 +71,49 @@ func (a *app) statusText(s *api.Status) string {
 			b.WriteString("  " + strings.ReplaceAll(strings.TrimSpace(p), "\n", "\n  ") + "\n")
 		}
 	}
+	b.WriteString(a.summary(s))
 	a.links(&b, s)
 	a.devices(&b, "LAN", s.LANs)
 	a.devices(&b, "uplink", s.Uplinks)
 	a.announced(&b, s)
 	return b.String()
+}
+
+// summary says in a line whether all is well.
+func (a *app) summary(s *api.Status) string {
+	if len(s.Links) == 0 {
+		return ""
+	}
+	var bad []string
+	up := 0
+	for _, l := range s.Links {
+		switch {
+		case colourOf(l.State) == green:
+			up++
+		case l.Peer != "": // on a LAN nobody need be there
+			bad = append(bad, fmt.Sprintf("%s is %s", l.Peer, l.State))
+		}
+	}
+	text := a.paint(green, fmt.Sprintf("%d of %s up", up, count(up+len(bad), "link")))
+	if len(bad) > 0 {
+		text = a.paint(yellow, fmt.Sprintf("%d of %s up: %s", up, count(up+len(bad), "link"), strings.Join(bad[:min(3, len(bad))], ", ")))
+		if len(bad) > 3 {
+			text += fmt.Sprintf(", and %d more", len(bad)-3)
+		}
+	}
+	if s.Routes > 0 {
+		text += fmt.Sprintf("; %s learned (tombolo routes)", count(s.Routes, "route"))
+	}
+	withheld := 0
+	for _, x := range s.Announced {
+		if !x.Now {
+			withheld++
+		}
+	}
+	if withheld > 0 {
+		text += "; " + a.paint(yellow, fmt.Sprintf("%d of %d prefixes not announced", withheld, len(s.Announced)))
+	}
+	return "\n" + text + "\n"
 }
 
 func (a *app) links(b *strings.Builder, s *api.Status) {
@@ -107,9 +145,6 @@ func (a *app) links(b *strings.Builder, s *api.Status) {
 	}
 	b.WriteString("\n")
 	t.write(b)
-	if s.Routes > 0 {
-		fmt.Fprintf(b, "%s learned; tombolo routes shows them\n", count(s.Routes, "route"))
-	}
 	for _, c := range []struct {
 		n    uint64
 		what string
