@@ -20,6 +20,8 @@ const (
 	hostMoves   = 3
 	helloTime   = 10 * time.Second
 
+	defaultsSettle = 30 * time.Second
+
 	// Between two cuts. OSPF originates an LSA once in five seconds (RFC 2328 appendix B,
 	// MinLSInterval): with less, what is measured is how it dampens a link that flaps.
 	cutPause = 6 * time.Second
@@ -151,17 +153,17 @@ func (r *trial) firstStart(ctx context.Context) error {
 	if err := r.start(ctx, r.t); err != nil {
 		return err
 	}
-	want, limit := by(through), coldLimit
+	want, what := by(through), "the best way is in use"
 	if r.defaults { // they choose what they like
-		want = came
+		want, what = came, "packets come"
 	}
-	at, ok, err := r.await(ctx, r.flow, start, holdLong, limit, want)
+	at, ok, err := r.await(ctx, r.flow, start, holdLong, coldLimit, want)
 	if err != nil {
 		return err
 	}
 	took := since(start, at, ok)
 	r.f.cold = append(r.f.cold, took)
-	r.say("best way in use after %s", timeText(took))
+	r.say("%s after %s", what, timeText(took))
 	return r.anyWay(ctx)
 }
 
@@ -219,7 +221,13 @@ func (r *trial) hello(ctx context.Context) error {
 	return nil
 }
 
-func (r *trial) firstCut(ctx context.Context) error { return r.cut(ctx, &r.f.cut, 0, false) }
+// firstCut lets the defaults settle, which takes them long, and cuts once.
+func (r *trial) firstCut(ctx context.Context) error {
+	if err := pause(ctx, defaultsSettle); err != nil {
+		return err
+	}
+	return r.cut(ctx, &r.f.cut, 0, false)
+}
 
 func (r *trial) cuts(ctx context.Context) error {
 	for i := range r.o.runs {
