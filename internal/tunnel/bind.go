@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/tailscale/wireguard-go/conn"
 )
@@ -68,6 +69,7 @@ func (b *bind) Send(bufs [][]byte, ep conn.Endpoint, offset int) error {
 	if e == nil {
 		return errNoEndpoint
 	}
+	b.crossing.began(e.AddrPort, bufs[0][offset:], time.Now())
 	if e.SrcIfidx() != 0 && !b.holds(path{e.AddrPort, e.SrcIP(), e.SrcIfidx()}) {
 		e = &conn.StdNetEndpoint{AddrPort: e.AddrPort}
 	}

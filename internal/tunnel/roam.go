@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tailscale/wireguard-go/conn"
 	wireguard "github.com/tailscale/wireguard-go/device"
@@ -91,6 +92,8 @@ type roaming struct {
 
 	remotesMu sync.RWMutex
 	remotes   map[[32]byte]*remote
+
+	crossing crossing
 
 	claimsMu  sync.Mutex
 	claims    [maxClaims]claim
@@ -199,15 +202,17 @@ func (r *roaming) attribute(f conn.ReceiveFunc) conn.ReceiveFunc {
 		for i := range packets[:max(n, 0)] {
 			p := &packets[i]
 			b := p.Bytes(slab)
-			initiation := len(b) == wireguard.MessageInitiationSize &&
-				binary.LittleEndian.Uint32(b) == wireguard.MessageInitiationType
+			index, initiation := initiation(b)
 			if p.Endpoint != from || initiation {
 				from = p.Endpoint
 				o = &origin{StdNetEndpoint: from.(*conn.StdNetEndpoint), roaming: r}
 			}
 			if initiation {
-				o.index = binary.LittleEndian.Uint32(b[4:])
+				o.index = index
 				from = nil // the next packet gets its own
+				if r.crossing.yields(o.AddrPort, b, time.Now()) {
+					clear(b) // a packet of no type: device drops it
+				}
 			}
 			p.Endpoint = o
 		}
