@@ -22,7 +22,12 @@ printed. The network file holds only public keys.`,
 	}
 	c.PersistentFlags().StringVar(&dir, "keys", "", "folder of the key files (default: ./keys where it exists, else /etc/tombolo)")
 	store := func() key.Store { return key.Store{Dir: keyDir(dir, "network.yaml")} }
-	c.AddCommand(&cobra.Command{
+	c.AddCommand(a.keyMakeCommand(store), a.keyShowCommand(store), a.keyPskCommand(store), a.keyMacCommand(store))
+	return c
+}
+
+func (a *app) keyMakeCommand(store func() key.Store) *cobra.Command {
+	return &cobra.Command{
 		Use:   "make SITE",
 		Short: "Make the private key of a site, if it has none, and print its key: line",
 		Args:  cobra.ExactArgs(1),
@@ -39,7 +44,11 @@ printed. The network file holds only public keys.`,
 			}
 			return a.printKey(args[0], p.Public())
 		},
-	}, &cobra.Command{
+	}
+}
+
+func (a *app) keyShowCommand(store func() key.Store) *cobra.Command {
+	return &cobra.Command{
 		Use:   "show SITE",
 		Short: "Print the public key of a site whose private key lies here",
 		Args:  cobra.ExactArgs(1),
@@ -56,7 +65,11 @@ printed. The network file holds only public keys.`,
 			}
 			return a.printKey(args[0], p.Public())
 		},
-	}, &cobra.Command{
+	}
+}
+
+func (a *app) keyPskCommand(store func() key.Store) *cobra.Command {
+	return &cobra.Command{
 		Use:   "psk SITE SITE",
 		Short: "Make the preshared key of a link, to be copied to both routers",
 		Long: `Make the preshared key of a link whose options say psk: true. The same file must lie on
@@ -73,7 +86,11 @@ both routers, mode 0600; copy it there, for example with scp -p.`,
 			}
 			return a.printKeyFile(filepath.Join(store().Dir, string(ref)+".psk"), made)
 		},
-	}, &cobra.Command{
+	}
+}
+
+func (a *app) keyMacCommand(store func() key.Store) *cobra.Command {
+	return &cobra.Command{
 		Use:   "mac NAME",
 		Short: "Make a key with which the Babel routers on a segment sign their packets",
 		Long: `Make the key that key: NAME of a site's babel: names. The same file must lie on every
@@ -91,8 +108,7 @@ algorithm is HMAC-SHA256.`,
 			}
 			return a.printKeyFile(filepath.Join(store().Dir, args[0]+".mac"), made)
 		},
-	})
-	return c
+	}
 }
 
 // printKeyFile says where a key lies that is copied as a file.
