@@ -15,7 +15,7 @@ func (h *host) newConfig() (babel.Config, error) {
 	c := babel.Config{RouterID: h.id, Seqno: h.seqno, Accept: babel.Policy{Exact: map[babel.Key][]uint32{}}}
 	for _, l := range b.Links {
 		link := babel.Link{
-			Name: l.Device, Tunnel: l.Tunnel, NoIPv6: l.NoIPv6, Foreign: l.Foreign, Only: l.Only,
+			Name: l.Device, Tunnel: l.Tunnel, Foreign: l.Foreign, Only: l.Only,
 			Cost: uint16(min(max(10*l.Cost, 1), 0xfffe)), NextHop4: b.PrefSrc4,
 		}
 		link.Address, link.MTU = linkLocalOf(h.wanted.Router, l.Device)

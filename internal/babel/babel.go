@@ -76,8 +76,7 @@ type Link struct {
 	// zero value announces them via our IPv6 address instead (RFC 9229).
 	NextHop4 netip.Addr
 
-	NoIPv6 bool // IPv6 destinations are neither announced nor taken on it
-	MTU    int  // of packets that we send, IP header included; 0 is 1280
+	MTU int // of packets that we send, IP header included; 0 is 1280
 
 	Cost uint16   // added to the metric of what comes in by it, in units of 0.1 ms; at least 1
 	Keys mac.Keys // none: packets are neither signed nor looked at for a signature

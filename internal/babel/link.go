@@ -64,7 +64,7 @@ func (s *Speaker) newLink(c Link) *link {
 
 // same reports whether a configuration leaves what neighbours know of the link as it is.
 func (l *link) same(c Link) bool {
-	return l.Tunnel == c.Tunnel && l.Address == c.Address && l.NextHop4 == c.NextHop4 && l.NoIPv6 == c.NoIPv6 &&
+	return l.Tunnel == c.Tunnel && l.Address == c.Address && l.NextHop4 == c.NextHop4 &&
 		slices.EqualFunc(l.Keys, c.Keys, func(a, b mac.Key) bool {
 			return a.Algorithm == b.Algorithm && bytes.Equal(a.Secret, b.Secret)
 		})

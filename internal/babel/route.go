@@ -220,9 +220,6 @@ func (n *neighbour) takeUpdate(u wire.Update) {
 		return
 	}
 	k := Key{u.Prefix, u.Source}
-	if n.link.NoIPv6 && k.Dst.Addr().Is6() {
-		return
-	}
 	if u.Metric < wire.Infinity && siteOf(u.RouterID) == siteOf(s.config.RouterID) {
 		// It goes by us, or by what we were before we began anew: for us it has no way.
 		u.Metric = wire.Infinity

@@ -376,30 +376,6 @@ func TestNextHopsOfIPv4(t *testing.T) {
 	}
 }
 
-func TestLinkWithoutIPv6(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.Links[1].NoIPv6 = true }, "a", "b")
-	a, b := r.up("a", 1, rtt), r.up("b", 2, rtt)
-	six, six2, four := key("fd00:1::/64"), key("fd00:2::/64"), key("10.1.0.0/16")
-	a.announce(six, router(1), 1, 0)
-	a.announce(four, router(1), 1, 0)
-	b.announce(six2, router(2), 1, 0)
-	r.run(time.Second)
-	b.send(wire.RouteRequest{})
-	b.send(wire.RouteRequest{Prefix: six.Dst})
-	r.run(time.Second)
-	r.want(six2, "")
-	four4 := false
-	for _, u := range heard[wire.Update](b) {
-		four4 = four4 || u.Prefix == four.Dst
-		if u.Prefix.Addr().Is6() && u.Metric != inf {
-			t.Errorf("told of %s", u.Prefix)
-		}
-	}
-	if !four4 {
-		t.Error("told nothing of IPv4")
-	}
-}
-
 func TestWildcardRetractionTakesAllOfANeighbour(t *testing.T) {
 	r := newRig(t, nil, "a", "b")
 	a, b := r.up("a", 1, rtt), r.up("b", 2, 3*rtt)

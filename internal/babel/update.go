@@ -138,7 +138,7 @@ func (q *queue) run() {
 	entries := slices.SortedFunc(maps.Keys(q.dirty), func(a, b *entry) int { return compareKeys(a.Key, b.Key) })
 	entries = slices.DeleteFunc(entries, func(e *entry) bool {
 		// What nobody here ever heard of needs no retraction, unless they ask.
-		return !q.dirty[e] && !q.differs(e) || q.l.NoIPv6 && e.Dst.Addr().Is6()
+		return !q.dirty[e] && !q.differs(e)
 	})
 	clear(q.dirty)
 	if !q.l.Tunnel {
@@ -284,7 +284,7 @@ func (q *queue) ask(n *neighbour) {
 // dump sends one neighbour of a segment all routes there are.
 func (q *queue) dump(n *neighbour) {
 	entries := slices.DeleteFunc(slices.Clone(q.l.s.order), func(e *entry) bool {
-		return q.l.update(e).Metric == wire.Infinity || q.l.NoIPv6 && e.Dst.Addr().Is6()
+		return q.l.update(e).Metric == wire.Infinity
 	})
 	for _, e := range entries {
 		// It counts as told, of which the others know nothing.

@@ -37,8 +37,7 @@ type BabelLink struct {
 	// segment that is there without us, whose link-local address is the kernel's.
 	Tunnel bool `json:"tunnel,omitempty"`
 
-	NoIPv6 bool `json:"noIPv6,omitempty"` // it carries no IPv6 destinations
-	Cost   int  `json:"cost"`             // added to the metric; milliseconds, from 1 to 1000
+	Cost int `json:"cost"` // added to the metric; milliseconds, from 1 to 1000
 
 	// Key names the MAC key of a segment; empty: packets are not authenticated.
 	Key string `json:"key,omitempty"`

@@ -51,7 +51,7 @@ func full() Router {
 			Site: 0x0a002002, Table: 110, Protocol: 85,
 			PrefSrc4: netip.MustParseAddr("10.0.32.2"), PrefSrc6: netip.MustParseAddr("fd00:32::2"),
 			Links: []BabelLink{{
-				Device: "wg-op1", Peer: "op1", Tunnel: true, NoIPv6: true, Cost: 1, Key: "segment",
+				Device: "wg-op1", Peer: "op1", Tunnel: true, Cost: 1, Key: "segment",
 				Foreign: []netip.Prefix{prefix("10.9.0.0/16")}, Only: []uint32{1},
 			}},
 			Announce: []Announcement{{
