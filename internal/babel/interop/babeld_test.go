@@ -46,7 +46,7 @@ func (babeld) link(name string, l *daemonLink) string {
 }
 
 func (babeld) ask(d *daemon, command string) []string {
-	d.t.Helper()
+	d.T.Helper()
 	isEnd := func(line string) bool {
 		return line == "ok" || line == "bad" || line == "no" || strings.HasPrefix(line, "no ")
 	}
@@ -54,7 +54,7 @@ func (babeld) ask(d *daemon, command string) []string {
 }
 
 func (babeld) originate(d *daemon, own map[babel.Key]int) {
-	d.t.Helper()
+	d.T.Helper()
 	var batch strings.Builder
 	for k, metric := range d.own {
 		if now, ok := own[k]; !ok || now != metric {
@@ -67,7 +67,7 @@ func (babeld) originate(d *daemon, own map[babel.Key]int) {
 		}
 	}
 	d.own = own
-	d.sh("ip -batch " + d.write("routes", batch.String()))
+	d.Sh("ip -batch " + d.write("routes", batch.String()))
 }
 
 func kernelRoute(k babel.Key, metric int) string {
@@ -100,7 +100,7 @@ func fields(line, of string) map[string]string {
 }
 
 func (b babeld) routes(d *daemon) map[babel.Key]int {
-	d.t.Helper()
+	d.T.Helper()
 	routes := map[babel.Key]int{}
 	for _, line := range b.ask(d, "dump") {
 		f := fields(line, "route")
@@ -109,7 +109,7 @@ func (b babeld) routes(d *daemon) map[babel.Key]int {
 		}
 		metric, err := strconv.Atoi(f["metric"])
 		if err != nil {
-			d.t.Fatalf("%q: %v", line, err)
+			d.T.Fatalf("%q: %v", line, err)
 		}
 		routes[key(f["prefix"]+" from "+f["from"])] = metric
 	}
@@ -117,7 +117,7 @@ func (b babeld) routes(d *daemon) map[babel.Key]int {
 }
 
 func (b babeld) neighbours(d *daemon) []string {
-	d.t.Helper()
+	d.T.Helper()
 	var lines []string
 	for _, line := range b.ask(d, "dump") {
 		if fields(line, "neighbour") != nil {

@@ -19,7 +19,7 @@ func (b bird) start(d *daemon) (string, []string) {
 }
 
 func (bird) configuration(d *daemon) string {
-	d.t.Helper()
+	d.T.Helper()
 	own := map[string][]string{} // by protocol
 	for k, metric := range d.own {
 		name := "near"
@@ -78,7 +78,7 @@ func (bird) configuration(d *daemon) string {
 }
 
 func (b bird) originate(d *daemon, own map[babel.Key]int) {
-	d.t.Helper()
+	d.T.Helper()
 	d.own = own
 	if d.child == nil {
 		return // it will read it when it starts
@@ -86,13 +86,13 @@ func (b bird) originate(d *daemon, own map[babel.Key]int) {
 	b.configuration(d)
 	answer := b.ask(d, "configure")
 	if l := answer[len(answer)-1]; !strings.HasPrefix(l, "0003") && !strings.HasPrefix(l, "0004") {
-		d.t.Fatalf("BIRD: %v", answer)
+		d.T.Fatalf("BIRD: %v", answer)
 	}
 }
 
 // ask: a line that begins with four digits and a space is the last (BIRD's doc/reply_codes).
 func (bird) ask(d *daemon, command string) []string {
-	d.t.Helper()
+	d.T.Helper()
 	isEnd := func(line string) bool {
 		_, err := strconv.Atoi(line[:min(4, len(line))])
 		return err == nil && len(line) > 4 && line[4] == ' '
@@ -103,7 +103,7 @@ func (bird) ask(d *daemon, command string) []string {
 // routes reads "10.1.1.0/24 192.0.2.1 v0 96 * 7 68.5": prefix, next hop, device, metric,
 // what it is (* for the one that is used), seqno, expiry.
 func (b bird) routes(d *daemon) map[babel.Key]int {
-	d.t.Helper()
+	d.T.Helper()
 	routes := map[babel.Key]int{}
 	for _, line := range b.ask(d, "show babel routes") {
 		k, rest, ok := entry(line)
@@ -112,7 +112,7 @@ func (b bird) routes(d *daemon) map[babel.Key]int {
 		}
 		metric, err := strconv.Atoi(rest[2])
 		if err != nil {
-			d.t.Fatalf("%q: %v", line, err)
+			d.T.Fatalf("%q: %v", line, err)
 		}
 		routes[k] = metric
 	}
@@ -135,7 +135,7 @@ func entry(line string) (k babel.Key, rest []string, ok bool) {
 }
 
 func (b bird) neighbours(d *daemon) []string {
-	d.t.Helper()
+	d.T.Helper()
 	var lines []string
 	for _, line := range b.ask(d, "show babel neighbors") {
 		if strings.Contains(line, "fe80::") {

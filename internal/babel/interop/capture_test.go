@@ -25,8 +25,8 @@ type capture struct {
 }
 
 func (o *ours) capture(name string) {
-	o.t.Helper()
-	file := filepath.Join(o.t.TempDir(), fmt.Sprintf("%d-%s.pcap", o.number, name))
+	o.T.Helper()
+	file := filepath.Join(o.T.TempDir(), fmt.Sprintf("%d-%s.pcap", o.number, name))
 	c := &capture{device: name, file: file}
 	c.child = o.spawn("tcpdump", "-Z", "root", "-i", name, "-n", "-U", "--immediate-mode", "-Q", "out", "-w", file,
 		fmt.Sprintf("udp port 6696 and src %s", o.link6()))
@@ -34,15 +34,15 @@ func (o *ours) capture(name string) {
 	var probe *net.UDPConn
 	var err error
 	zone := strconv.Itoa(o.index(name)) // Go keeps names of interfaces, and knows no namespaces
-	o.in(func() {
+	o.In(func() {
 		probe, err = net.DialUDP("udp6",
 			&net.UDPAddr{IP: o.link6().AsSlice(), Port: wire.Port, Zone: zone}, &net.UDPAddr{IP: wire.Group.AsSlice(), Port: wire.Port, Zone: zone})
 	})
 	if err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	defer probe.Close()
-	eventually(o.t, "start tcpdump", func() string {
+	eventually(o.T, "start tcpdump", func() string {
 		if _, err := probe.Write([]byte{wire.Magic, wire.Version, 0, 0}); err != nil {
 			return err.Error()
 		}
@@ -56,7 +56,7 @@ func (o *ours) capture(name string) {
 
 // checkCaptures has tcpdump read what the router sent: all of it, and without complaint.
 func (o *ours) checkCaptures() {
-	o.t.Helper()
+	o.T.Helper()
 	for _, c := range o.captures {
 		end := time.Now().Add(patience)
 		for c.unseen() > 0 && time.Now().Before(end) {
@@ -64,12 +64,12 @@ func (o *ours) checkCaptures() {
 		}
 		c.end(syscall.SIGINT)
 		if n := c.unseen(); n > 0 {
-			o.t.Errorf("tcpdump did not see %d of the %d packets of router %d on %s\n%s", n, len(c.sent), o.number, c.device, c.log)
+			o.T.Errorf("tcpdump did not see %d of the %d packets of router %d on %s\n%s", n, len(c.sent), o.number, c.device, c.log)
 		}
 		// Not the UDP checksum (-K): over a veth the kernel leaves it to nobody.
 		out, err := exec.Command("tcpdump", "-K", "-n", "-t", "-vv", "-r", c.file).Output()
 		if err != nil {
-			o.t.Errorf("tcpdump -r %s: %v", c.file, err)
+			o.T.Errorf("tcpdump -r %s: %v", c.file, err)
 		}
 		for _, packet := range strings.Split(string(out), "\nIP6 ") {
 			if c.via6 {
@@ -78,7 +78,7 @@ func (o *ours) checkCaptures() {
 				packet = strings.ReplaceAll(packet, "\tUpdate (invalid)", "")
 			}
 			if wrong := complaint(packet); wrong != "" {
-				o.t.Errorf("tcpdump says %q of\n%s", wrong, packet)
+				o.T.Errorf("tcpdump says %q of\n%s", wrong, packet)
 				break
 			}
 		}

@@ -24,7 +24,7 @@ const (
 
 // daemon is a router that runs somebody else's Babel.
 type daemon struct {
-	*space
+	*node
 	kind
 	folder string
 	child  *child // nil: it does not run
@@ -67,7 +67,7 @@ type kind interface {
 
 func newDaemon(t *testing.T, k kind, number int) *daemon {
 	t.Helper()
-	return &daemon{space: newSpace(t, number), kind: k, folder: t.TempDir(), links: map[string]*daemonLink{}, own: map[babel.Key]int{}}
+	return &daemon{node: newNode(t, number), kind: k, folder: t.TempDir(), links: map[string]*daemonLink{}, own: map[babel.Key]int{}}
 }
 
 // speak describes the link with a number. change, if not nil, has its way with it.
@@ -81,7 +81,7 @@ func (d *daemon) speak(link int, change func(*daemonLink)) {
 
 // live starts the daemon, with a router-id that it never had, and waits until it answers.
 func (d *daemon) live() {
-	d.t.Helper()
+	d.T.Helper()
 	d.lives++
 	_ = os.Remove(d.path("socket"))
 	program, args := d.start(d)
@@ -95,16 +95,16 @@ func (d *daemon) live() {
 		}
 		select {
 		case <-d.child.ended:
-			d.t.Fatalf("%s ended at once\n%s", program, d.child.log)
+			d.T.Fatalf("%s ended at once\n%s", program, d.child.log)
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(end) {
-			d.t.Fatalf("%s: %v\n%s", program, err, d.child.log)
+			d.T.Fatalf("%s: %v\n%s", program, err, d.child.log)
 		}
 	}
 	running := d.child
-	d.t.Cleanup(func() {
-		if d.t.Failed() && d.child == running {
+	d.T.Cleanup(func() {
+		if d.T.Failed() && d.child == running {
 			d.tell()
 		}
 	})
@@ -112,16 +112,16 @@ func (d *daemon) live() {
 
 // tell writes what the daemon knows into the test's log.
 func (d *daemon) tell() {
-	d.t.Logf("%s: neighbours %q\n%s", d.name(), d.neighbours(d), d.child.log)
+	d.T.Logf("%s: neighbours %q\n%s", d.name(), d.neighbours(d), d.child.log)
 	n := 0
 	for k, metric := range d.routes(d) {
 		if n++; n <= 10 {
-			d.t.Logf("    %v: metric %d", k, metric)
+			d.T.Logf("    %v: metric %d", k, metric)
 		}
 	}
 	for k, hop := range d.kernelRoutes(d.protocol()) {
 		if n++; n <= 20 {
-			d.t.Logf("    %v by %s", k, hop)
+			d.T.Logf("    %v by %s", k, hop)
 		}
 	}
 }
@@ -129,17 +129,17 @@ func (d *daemon) tell() {
 // kill ends the daemon without a word. Its routes go too: what a daemon makes of those of
 // an earlier life is its own affair.
 func (d *daemon) kill() {
-	d.t.Helper()
+	d.T.Helper()
 	d.child.end(syscall.SIGKILL)
 	for _, family := range []string{"-4", "-6"} {
-		d.sh("ip " + family + " route flush proto " + d.protocol())
+		d.Sh("ip " + family + " route flush proto " + d.protocol())
 	}
 	d.child = nil
 }
 
 // announce replaces what the daemon originates.
 func (d *daemon) announce(metric int, keys ...babel.Key) {
-	d.t.Helper()
+	d.T.Helper()
 	own := map[babel.Key]int{}
 	for _, k := range keys {
 		own[k] = metric
@@ -150,7 +150,7 @@ func (d *daemon) announce(metric int, keys ...babel.Key) {
 // uses finds what is wrong if the daemon, or its kernel, does not use a route by a next hop
 // whose metric satisfies f.
 func (d *daemon) uses(k babel.Key, next netip.Addr, f func(metric int) bool) string {
-	d.t.Helper()
+	d.T.Helper()
 	metric, ok := d.routes(d)[k]
 	if !ok || metric == 65535 || !f(metric) {
 		return fmt.Sprintf("%s has for %v: %t, metric %d", d.name(), k, ok, metric)
@@ -163,7 +163,7 @@ func (d *daemon) uses(k babel.Key, next netip.Addr, f func(metric int) bool) str
 
 // lacks finds what is wrong if the daemon, or its kernel, has a route to a key.
 func (d *daemon) lacks(k babel.Key) string {
-	d.t.Helper()
+	d.T.Helper()
 	if metric, ok := d.routes(d)[k]; ok && metric < 65535 {
 		return fmt.Sprintf("%s still has for %v: metric %d", d.name(), k, metric)
 	}
@@ -175,7 +175,7 @@ func (d *daemon) lacks(k babel.Key) string {
 
 // usesAll finds what is wrong if the daemon and its kernel do not use routes to all keys.
 func (d *daemon) usesAll(keys []babel.Key) string {
-	d.t.Helper()
+	d.T.Helper()
 	if n := d.count(keys); n < len(keys) {
 		return fmt.Sprintf("%s uses %d of %d routes", d.name(), n, len(keys))
 	}
@@ -184,7 +184,7 @@ func (d *daemon) usesAll(keys []babel.Key) string {
 
 // lacksAll finds what is wrong if the daemon or its kernel uses a route to any of the keys.
 func (d *daemon) lacksAll(keys []babel.Key) string {
-	d.t.Helper()
+	d.T.Helper()
 	if n := d.count(keys); n > 0 {
 		return fmt.Sprintf("%s still uses %d of %d routes", d.name(), n, len(keys))
 	}
@@ -193,7 +193,7 @@ func (d *daemon) lacksAll(keys []babel.Key) string {
 
 // count says how many of the keys the daemon has routes for, also in its kernel.
 func (d *daemon) count(keys []babel.Key) int {
-	d.t.Helper()
+	d.T.Helper()
 	n, routes, kernel := 0, d.routes(d), d.kernelRoutes(d.protocol())
 	for _, k := range keys {
 		if metric, ok := routes[k]; ok && metric < 65535 && kernel[k].IsValid() {
@@ -207,8 +207,8 @@ func (d *daemon) count(keys []babel.Key) int {
 // is the last. One that hangs up is asked again: babeld does when it has said much and we do
 // not read as fast as it writes.
 func (d *daemon) ask(command string, isEnd func(line string) bool) (lines []string) {
-	d.t.Helper()
-	eventually(d.t, "ask "+d.name(), func() string {
+	d.T.Helper()
+	eventually(d.T, "ask "+d.name(), func() string {
 		var err error
 		if lines, err = d.askOnce(command, isEnd); err != nil {
 			return fmt.Sprintf("%s: %v\n%s", command, err, d.child.log)
@@ -243,9 +243,9 @@ func (d *daemon) askOnce(command string, isEnd func(line string) bool) (lines []
 func (d *daemon) path(name string) string { return d.folder + "/" + name }
 
 func (d *daemon) write(name string, lines ...string) string {
-	d.t.Helper()
+	d.T.Helper()
 	if err := os.WriteFile(d.path(name), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
 	return d.path(name)
 }

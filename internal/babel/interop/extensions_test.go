@@ -43,7 +43,7 @@ func TestSourceSpecificRoutes(t *testing.T) {
 func TestIPv4ViaIPv6(t *testing.T) {
 	t.Parallel()
 	o, d := newOurs(t, 1), newDaemon(t, babeld{}, 2)
-	join(o.space, d.space, 0, true)
+	join(o.node, d.node, 0, true)
 	o.speak(0, func(l *babel.Link) { l.NextHop4 = netip.Addr{} })
 	o.captures[0].via6 = true
 	d.speak(0, func(l *daemonLink) { l.via6 = true })
@@ -174,7 +174,7 @@ func TestDelayIsMeasuredByBoth(t *testing.T) {
 	t.Parallel()
 	o, d := newOurs(t, 1), newDaemon(t, babeld{}, 2)
 	const oneWay, rtt = 15 * time.Millisecond, 30 * time.Millisecond
-	joinSlowly(o.space, d.space, 0, oneWay)
+	joinSlowly(o.node, d.node, 0, oneWay)
 	o.speak(0, nil)
 	d.speak(0, func(l *daemonLink) { l.stamps, l.tunnel = true, true })
 	meet(t, o, d)

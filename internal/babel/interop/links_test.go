@@ -25,12 +25,12 @@ func TestLinkThatGoesDownIsLeftAndTakenAgain(t *testing.T) {
 		o, d := pair(t, k, nil, nil)
 		o.captures[0].gaps = true
 		meet(t, o, d)
-		d.sh("ip link set v0 down")
+		d.Sh("ip link set v0 down")
 		eventually(t, "both lose the routes of a link that went down", func() string {
 			return first(o.lacks(theirs4), o.lacks(theirs6), d.lacks(ours4), d.lacks(ours6))
 		})
 		// Its IPv6 addresses are gone, its IPv4 one is not.
-		d.sh(fmt.Sprintf("ip address add %s/64 dev v0 nodad; ip link set v0 up", d.link6()))
+		d.Sh(fmt.Sprintf("ip address add %s/64 dev v0 nodad; ip link set v0 up", d.link6()))
 		met(t, o, d)
 	})
 }

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 const patience = 30 * time.Second
 
 // eventually waits until f finds nothing wrong.
-func eventually(t *testing.T, what string, f func() (wrong string)) {
+func eventually(t testing.TB, what string, f func() (wrong string)) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		wrong := f()

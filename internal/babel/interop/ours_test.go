@@ -19,7 +19,7 @@ import (
 
 // ours is a router that runs the speaker.
 type ours struct {
-	*space
+	*node
 	config   babel.Config
 	captures []*capture
 	own      []babel.Announcement
@@ -49,14 +49,14 @@ type host struct {
 // newOurs makes a router whose links are joined and described later.
 func newOurs(t *testing.T, number int) *ours {
 	t.Helper()
-	o := &ours{space: newSpace(t, number)}
+	o := &ours{node: newNode(t, number)}
 	o.config.Timing = babel.Timing{Idle: 200 * time.Millisecond}
 	return o
 }
 
 // speak describes the link with a number. change, if not nil, has its way with it.
 func (o *ours) speak(link int, change func(*babel.Link)) {
-	o.t.Helper()
+	o.T.Helper()
 	l := babel.Link{Name: device(link), Address: o.link6(), NextHop4: o.link4(link), MTU: 1500, Cost: 1}
 	if change != nil {
 		change(&l)
@@ -67,9 +67,9 @@ func (o *ours) speak(link int, change func(*babel.Link)) {
 
 // live starts the speaker, with a router-id that it never had.
 func (o *ours) live() {
-	o.t.Helper()
+	o.T.Helper()
 	if o.lives++; o.lives == 1 {
-		o.t.Cleanup(o.end) // before what speak began ends
+		o.T.Cleanup(o.end) // before what speak began ends
 	}
 	c := o.config
 	c.RouterID = wire.RouterID{0xaa, 0, 0, byte(o.number), 7: byte(o.lives)}
@@ -79,8 +79,8 @@ func (o *ours) live() {
 		calls: make(chan func(babel.Time) babel.Output), quit: make(chan struct{}), fib: map[babel.Key]babel.Hop{},
 	}
 	// A program that some other test starts holds our last socket, until it is executed.
-	eventually(o.t, "open the socket", func() (wrong string) {
-		o.in(func() {
+	eventually(o.T, "open the socket", func() (wrong string) {
+		o.In(func() {
 			var err error
 			if h.socket, err = udp.Open(h.start); err != nil {
 				wrong = err.Error()
@@ -92,12 +92,12 @@ func (o *ours) live() {
 	for _, l := range c.Links {
 		h.indexes[l.Name] = o.index(l.Name)
 		if err := h.socket.Join(h.indexes[l.Name]); err != nil {
-			o.t.Fatal(err)
+			o.T.Fatal(err)
 		}
 	}
 	o.host = h
 	h.joined.Go(func() { h.run(o.addresses()) })
-	h.joined.Go(func() { h.receive(o.t) })
+	h.joined.Go(func() { h.receive(o.T) })
 	for _, l := range c.Links {
 		h.call(func(now babel.Time) babel.Output { return h.speaker.SetLink(now, l.Name, true) })
 	}
@@ -106,7 +106,7 @@ func (o *ours) live() {
 
 // end looks at what the router has sent, when the test is over.
 func (o *ours) end() {
-	if o.t.Failed() && o.host != nil {
+	if o.T.Failed() && o.host != nil {
 		o.tell()
 	}
 	o.kill()
@@ -197,7 +197,7 @@ func (o *ours) hearsWorse(cost uint16) {
 }
 
 // receive hands over what comes in.
-func (h *host) receive(t *testing.T) {
+func (h *host) receive(t testing.TB) {
 	names := map[int]string{}
 	for name, index := range h.indexes {
 		names[index] = name
@@ -271,7 +271,7 @@ func (o *ours) route(k babel.Key) (r babel.RouteView, hop babel.Hop) {
 
 // usesAll finds what is wrong if the router does not use routes to all of the keys.
 func (o *ours) usesAll(keys []babel.Key) string {
-	o.t.Helper()
+	o.T.Helper()
 	used, reachable := 0, map[babel.Key]bool{}
 	o.call(func(babel.Time) babel.Output {
 		for k, hop := range o.fib {
@@ -323,11 +323,11 @@ func (o *ours) tell() {
 	v := o.view()
 	routes := v.Routes
 	v.Routes = nil
-	o.t.Logf("router %d: %+v", o.number, v)
+	o.T.Logf("router %d: %+v", o.number, v)
 	for _, r := range routes[:min(len(routes), 10)] {
-		o.t.Logf("    %+v", r)
+		o.T.Logf("    %+v", r)
 	}
 	for _, e := range o.events[max(0, len(o.events)-40):] {
-		o.t.Logf("    %s", e)
+		o.T.Logf("    %s", e)
 	}
 }

@@ -31,7 +31,7 @@ func each(t *testing.T, f func(t *testing.T, k kind)) {
 func pair(t *testing.T, k kind, changeOurs func(*babel.Link), changeTheirs func(*daemonLink)) (*ours, *daemon) {
 	t.Helper()
 	o, d := newOurs(t, 1), newDaemon(t, k, 2)
-	join(o.space, d.space, 0, false)
+	join(o.node, d.node, 0, false)
 	o.speak(0, changeOurs)
 	d.speak(0, changeTheirs)
 	return o, d

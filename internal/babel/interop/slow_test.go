@@ -8,9 +8,9 @@ import (
 )
 
 // joinSlowly is join over a way that takes a time: two TAP devices, and we between them.
-func joinSlowly(a, b *space, link int, delay time.Duration) {
-	a.t.Helper()
-	ends := []*os.File{a.tap(device(link)), b.tap(device(link))}
+func joinSlowly(a, b *node, link int, delay time.Duration) {
+	a.T.Helper()
+	ends := []*os.File{a.Tun(device(link), unix.IFF_TAP), b.Tun(device(link), unix.IFF_TAP)}
 	a.address(device(link), link, false)
 	b.address(device(link), link, false)
 	for i := range ends {
@@ -39,30 +39,4 @@ func joinSlowly(a, b *space, link int, delay time.Duration) {
 		}()
 	}
 	a.reaches(b, link)
-}
-
-// tap makes a TAP device and returns its other side.
-func (s *space) tap(name string) *os.File {
-	s.t.Helper()
-	var file *os.File
-	var err error
-	s.in(func() {
-		var fd int
-		if fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err != nil {
-			return
-		}
-		var request *unix.Ifreq
-		if request, err = unix.NewIfreq(name); err != nil {
-			return
-		}
-		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
-		if err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err == nil {
-			file = os.NewFile(uintptr(fd), name) // not before: the poller would see an error
-		}
-	})
-	if err != nil {
-		s.t.Fatalf("make a TAP device: %v", err)
-	}
-	s.t.Cleanup(func() { file.Close() })
-	return file
 }

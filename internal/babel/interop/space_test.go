@@ -7,63 +7,26 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"tombolo/internal/babel"
+	"tombolo/internal/babel/space"
 )
 
-// space is a network namespace, and a thread in it.
-type space struct {
-	t      *testing.T
+// node is a network namespace with a bridge that stands for a LAN.
+type node struct {
+	*space.Space
 	number int // the last octet of its addresses
-	thread int
-	do     chan<- func()
 }
 
-// newSpace makes a namespace on a thread of its own, which never returns to the pool.
-func newSpace(t *testing.T, number int) *space {
+func newNode(t *testing.T, number int) *node {
 	t.Helper()
-	do, ready, ended := make(chan func()), make(chan error), make(chan struct{})
-	s := &space{t: t, number: number, do: do}
-	go func() {
-		defer close(ended)
-		runtime.LockOSThread()
-		s.thread = unix.Gettid()
-		ready <- unix.Unshare(unix.CLONE_NEWNET)
-		for f := range do {
-			f()
-		}
-	}()
-	t.Cleanup(func() { close(do); <-ended })
-	if err := <-ready; err != nil {
-		t.Fatalf("make a network namespace: %v (the tests need root)", err)
-	}
-	s.sh("ip link set lo up; ip link add lan type bridge; ip link set lan up")
-	return s
-}
-
-// in runs f in the namespace.
-func (s *space) in(f func()) {
-	done := make(chan struct{})
-	s.do <- func() { defer close(done); f() }
-	<-done
-}
-
-func (s *space) sh(line string) string {
-	s.t.Helper()
-	var out []byte
-	var err error
-	s.in(func() { out, err = exec.Command("sh", "-ec", line).CombinedOutput() })
-	if err != nil {
-		s.t.Fatalf("%s: %v\n%s", line, err, out)
-	}
-	return string(out)
+	n := &node{space.New(t), number}
+	n.Sh("ip link add lan type bridge; ip link set lan up")
+	return n
 }
 
 // child is a program that runs in a namespace until the test ends.
@@ -74,18 +37,18 @@ type child struct {
 }
 
 // spawn starts a program. It dies with the thread of the namespace at the latest.
-func (s *space) spawn(name string, args ...string) *child {
-	s.t.Helper()
+func (s *node) spawn(name string, args ...string) *child {
+	s.T.Helper()
 	c := &child{Cmd: exec.Command(name, args...), ended: make(chan struct{}), log: &buffer{}}
 	c.Stdout, c.Stderr = c.log, c.log
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var err error
-	s.in(func() { err = c.Start() })
+	s.In(func() { err = c.Start() })
 	if err != nil {
-		s.t.Fatalf("start %s: %v", name, err)
+		s.T.Fatalf("start %s: %v", name, err)
 	}
 	go func() { _ = c.Wait(); close(c.ended) }()
-	s.t.Cleanup(func() { c.end(syscall.SIGKILL) })
+	s.T.Cleanup(func() { c.end(syscall.SIGKILL) })
 	return c
 }
 
@@ -95,11 +58,11 @@ func (c *child) end(signal syscall.Signal) {
 }
 
 // link4 and link6 are the addresses of a namespace on the link with a number.
-func (s *space) link4(link int) netip.Addr {
+func (s *node) link4(link int) netip.Addr {
 	return netip.AddrFrom4([4]byte{192, 0, byte(link), byte(s.number)})
 }
 
-func (s *space) link6() netip.Addr {
+func (s *node) link6() netip.Addr {
 	return netip.MustParseAddr(fmt.Sprintf("fe80::%d", s.number))
 }
 
@@ -110,53 +73,53 @@ func device(link int) string { return fmt.Sprintf("v%d", link) }
 type bare bool
 
 // join makes the link with a number between two namespaces.
-func join(a, b *space, link int, without4 bare) {
-	a.t.Helper()
-	a.sh(fmt.Sprintf("ip link add %s type veth peer name %[1]s netns %d", device(link), b.thread))
+func join(a, b *node, link int, without4 bare) {
+	a.T.Helper()
+	a.Sh(fmt.Sprintf("ip link add %s type veth peer name %[1]s netns %d", device(link), b.Thread))
 	a.address(device(link), link, without4)
 	b.address(device(link), link, without4)
 	a.reaches(b, link)
 }
 
 // reaches waits until packets go both ways: a device that has just come up drops them.
-func (s *space) reaches(other *space, link int) {
-	s.t.Helper()
-	s.sh(fmt.Sprintf("for i in 1 2 3 4 5 6 7 8 9 10; do ping -q -c 1 -W 1 %s%%%s && exit; sleep 0.1; done; exit 1", other.link6(), device(link)))
+func (s *node) reaches(other *node, link int) {
+	s.T.Helper()
+	s.Sh(fmt.Sprintf("for i in 1 2 3 4 5 6 7 8 9 10; do ping -q -c 1 -W 1 %s%%%s && exit; sleep 0.1; done; exit 1", other.link6(), device(link)))
 }
 
 // segment joins namespaces on their links 0 by a bridge.
-func segment(t *testing.T, spaces ...*space) {
+func segment(t *testing.T, nodes ...*node) {
 	t.Helper()
-	hub := newSpace(t, 99)
-	hub.sh("ip link set lan type bridge mcast_snooping 0")
-	for _, s := range spaces {
-		s.sh(fmt.Sprintf("ip link add v0 type veth peer name p%d netns %d", s.number, hub.thread))
-		hub.sh(fmt.Sprintf("ip link set p%d master lan up", s.number))
+	hub := newNode(t, 99)
+	hub.Sh("ip link set lan type bridge mcast_snooping 0")
+	for _, s := range nodes {
+		s.Sh(fmt.Sprintf("ip link add v0 type veth peer name p%d netns %d", s.number, hub.Thread))
+		hub.Sh(fmt.Sprintf("ip link set p%d master lan up", s.number))
 		s.address(device(0), 0, false)
 	}
-	for i, s := range spaces {
-		s.reaches(spaces[(i+1)%len(spaces)], 0)
+	for i, s := range nodes {
+		s.reaches(nodes[(i+1)%len(nodes)], 0)
 	}
 }
 
 // address gives a device the addresses of a link, and brings it up.
-func (s *space) address(name string, link int, without4 bare) {
-	s.t.Helper()
-	s.sh(fmt.Sprintf("ip link set %s addrgenmode none; ip address add %s/64 dev %[1]s nodad", name, s.link6()))
+func (s *node) address(name string, link int, without4 bare) {
+	s.T.Helper()
+	s.Sh(fmt.Sprintf("ip link set %s addrgenmode none; ip address add %s/64 dev %[1]s nodad", name, s.link6()))
 	if !without4 {
-		s.sh(fmt.Sprintf("ip address add %s/24 dev %s", s.link4(link), name))
+		s.Sh(fmt.Sprintf("ip address add %s/24 dev %s", s.link4(link), name))
 	}
-	s.sh("ip link set " + name + " up")
+	s.Sh("ip link set " + name + " up")
 }
 
 // index returns that of a device.
-func (s *space) index(name string) int {
-	s.t.Helper()
+func (s *node) index(name string) int {
+	s.T.Helper()
 	index := 0
-	s.in(func() {
+	s.In(func() {
 		i, err := net.InterfaceByName(name)
 		if err != nil {
-			s.t.Error(err)
+			s.T.Error(err)
 			return
 		}
 		index = i.Index
@@ -165,29 +128,29 @@ func (s *space) index(name string) int {
 }
 
 // cut drops what goes in or out by a device, and tells nobody.
-func (s *space) cut(name string) {
-	s.t.Helper()
-	s.sh(fmt.Sprintf(`nft 'table netdev cut { chain in { type filter hook ingress device "%s" priority 0; policy drop; }; }
+func (s *node) cut(name string) {
+	s.T.Helper()
+	s.Sh(fmt.Sprintf(`nft 'table netdev cut { chain in { type filter hook ingress device "%s" priority 0; policy drop; }; }
 		table inet cut { chain out { type filter hook output priority 0; oifname "%[1]s" drop; }; }'`, name))
 }
 
-func (s *space) heal() {
-	s.t.Helper()
-	s.sh("nft delete table netdev cut; nft delete table inet cut")
+func (s *node) heal() {
+	s.T.Helper()
+	s.Sh("nft delete table netdev cut; nft delete table inet cut")
 }
 
 // kernelRoutes returns the next hops of the routes with a protocol.
-func (s *space) kernelRoutes(protocol string) map[babel.Key]netip.Addr {
-	s.t.Helper()
+func (s *node) kernelRoutes(protocol string) map[babel.Key]netip.Addr {
+	s.T.Helper()
 	routes := map[babel.Key]netip.Addr{}
 	for _, family := range []string{"-4", "-6"} {
 		var list []struct {
 			Dst, From, Gateway string
 			Via                struct{ Host string }
 		}
-		out := s.sh("ip -j " + family + " route show table all proto " + protocol)
+		out := s.Sh("ip -j " + family + " route show table all proto " + protocol)
 		if err := json.Unmarshal([]byte(out), &list); out != "" && err != nil {
-			s.t.Fatalf("%q: %v", out, err)
+			s.T.Fatalf("%q: %v", out, err)
 		}
 		for _, r := range list {
 			k := babel.Key{Dst: prefix(r.Dst, family)}

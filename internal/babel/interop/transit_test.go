@@ -19,8 +19,8 @@ var (
 func TestDaemonInTheMiddle(t *testing.T) {
 	each(t, func(t *testing.T, k kind) {
 		a, m, b := newOurs(t, 1), newDaemon(t, k, 2), newOurs(t, 3)
-		join(a.space, m.space, 0, false)
-		join(m.space, b.space, 1, false)
+		join(a.node, m.node, 0, false)
+		join(m.node, b.node, 1, false)
 		a.speak(0, nil)
 		b.speak(1, nil)
 		m.speak(0, nil)
@@ -70,8 +70,8 @@ func atLeast[T int | uint16](m T) func(T) bool { return func(n T) bool { return 
 func TestOursInTheMiddle(t *testing.T) {
 	t.Parallel()
 	a, o, b := newDaemon(t, babeld{}, 2), newOurs(t, 1), newDaemon(t, bird{}, 3)
-	join(a.space, o.space, 0, false)
-	join(o.space, b.space, 1, false)
+	join(a.node, o.node, 0, false)
+	join(o.node, b.node, 1, false)
 	// Neither way back, which is not feasible, is ever shorter than ours: or it would ask for
 	// a newer number itself. BIRD has no split horizon.
 	o.speak(0, nil)
@@ -120,7 +120,7 @@ func TestOursInTheMiddle(t *testing.T) {
 func TestSegmentOfThree(t *testing.T) {
 	t.Parallel()
 	o, x, y := newOurs(t, 1), newDaemon(t, babeld{}, 2), newDaemon(t, bird{}, 3)
-	segment(t, o.space, x.space, y.space)
+	segment(t, o.node, x.node, y.node)
 	o.speak(0, nil)
 	x.speak(0, nil)
 	y.speak(0, nil)

@@ -52,9 +52,9 @@ func TestGroupAndUnicastOverVeth(t *testing.T) {
 func TestGroupAndUnicastWhereTheDeviceHasNoMulticast(t *testing.T) {
 	start := time.Now()
 	a, b := newRouter(t, "fe80::a"), newRouter(t, "fe80::b")
-	ends := []*os.File{a.tun("wg0"), b.tun("wg0")}
+	ends := []*os.File{a.Tun("wg0", unix.IFF_TUN), b.Tun("wg0", unix.IFF_TUN)}
 	for i, r := range []*router{a, b} {
-		r.sh("ip link set wg0 multicast off")
+		r.Sh("ip link set wg0 multicast off")
 		r.device("wg0")
 		go func() {
 			packet := make([]byte, 2000)
@@ -120,9 +120,9 @@ func TestRoundTripWithoutTheWaiting(t *testing.T) {
 func TestOnlyBabelsAddressesArePassedOn(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t, time.Now())
-	a.sh("ip address add fd00::a/64 dev v0 nodad; ip neighbour replace fd00::b lladdr 02:00:00:00:00:0b dev v0")
+	a.Sh("ip address add fd00::a/64 dev v0 nodad; ip neighbour replace fd00::b lladdr 02:00:00:00:00:0b dev v0")
 	// The kernel takes packets to a new address a moment after it has it.
-	b.sh("ip address add fd00::b/64 dev v0 nodad; until ip -6 route get fd00::b | grep -q ^local; do sleep 0.01; done")
+	b.Sh("ip address add fd00::b/64 dev v0 nodad; until ip -6 route get fd00::b | grep -q ^local; do sleep 0.01; done")
 	last := func() { a.send("v0", b.own, "last") }
 	global := func(from, to string) {
 		t.Helper()
@@ -145,7 +145,7 @@ func TestOnlyBabelsAddressesArePassedOn(t *testing.T) {
 	}
 	b.quiet(func() {
 		var err error
-		a.in(func() {
+		a.In(func() {
 			var c *net.UDPConn
 			c, err = net.DialUDP("udp6", nil, &net.UDPAddr{IP: net.ParseIP("fe80::b"), Port: 6696, Zone: "v0"})
 			if err == nil {
@@ -170,7 +170,7 @@ func TestOnlyWhatWasJoinedIsHeard(t *testing.T) {
 	index := b.index["v0"]
 	var other *net.UDPConn
 	var err error
-	b.in(func() {
+	b.In(func() {
 		other, err = net.ListenMulticastUDP("udp6", &net.Interface{Index: index, Name: "v0"},
 			&net.UDPAddr{IP: net.ParseIP("ff02::1:6"), Port: 6697})
 	})
@@ -212,12 +212,12 @@ func TestSpeakerDoesNotHearItself(t *testing.T) {
 func TestSendSaysWhatItCouldNotDo(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t, time.Now())
-	a.sh("ip link set v0 down")
+	a.Sh("ip link set v0 down")
 	err := a.socket.Send(a.index["v0"], a.own, b.own, []byte("x"))
 	if err == nil || !strings.Contains(err.Error(), "from fe80::a to fe80::b on interface") {
 		t.Errorf("on an interface that is down: %v", err)
 	}
-	a.sh("ip link del v0")
+	a.Sh("ip link del v0")
 	if err := a.socket.Send(a.index["v0"], a.own, wire.Group, []byte("x")); !errors.Is(err, unix.ENODEV) {
 		t.Errorf("on an interface that is gone: %v", err)
 	}
@@ -257,14 +257,14 @@ func TestSecondRouterIsToldOfTheFirst(t *testing.T) {
 	r := newRouter(t, "fe80::a")
 	r.open(time.Now())
 	var err error
-	r.in(func() { _, err = Open(time.Now()) })
+	r.In(func() { _, err = Open(time.Now()) })
 	if err == nil || !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), "another Babel router runs here") {
 		t.Fatalf("the second says %v", err)
 	}
 	_, command, _ := strings.Cut(err.Error(), "(")
 	command, _, _ = strings.Cut(command, " names it)")
 	var out []byte
-	r.in(func() { out, err = exec.Command("sh", "-c", command).CombinedOutput() })
+	r.In(func() { out, err = exec.Command("sh", "-c", command).CombinedOutput() })
 	if err != nil || !strings.Contains(string(out), fmt.Sprintf("pid=%d,", os.Getpid())) {
 		t.Errorf("%s: %v\n%s", command, err, out)
 	}
