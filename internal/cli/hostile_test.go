@@ -41,6 +41,13 @@ func TestASiteAnnouncesWhatIsNotItsOwn(t *testing.T) {
 	if err := os.WriteFile(file, []byte(evilNetwork), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// By way of c it would be lost: c believes that it is there already.
+	l.soon(func() string {
+		if got := l.device("a", "10.2.0.0/24"); got != "wg-b" {
+			return "a goes to b's LAN by " + got
+		}
+		return ""
+	})
 	s := l.stream("a.host", "10.2.0.10")
 	l.in("c", "sh", "-c", "ip link add evil0 type bridge; ip link add evil1 type veth peer evil2; ip link set evil1 master evil0; ip link set evil1 up; ip link set evil2 up; ip addr add 10.2.0.10/24 dev evil0; ip addr add 10.1.0.10/25 dev evil0; ip link set evil0 up")
 	l.in("c", binary, "apply", file, "--site", "c", "--keys", filepath.Join(open.Dir(), "keys"), "--partial")

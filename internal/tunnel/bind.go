@@ -51,7 +51,7 @@ func newBind(w *watch, moved chan<- struct{}) *bind {
 func (b *bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	receive, port, err := b.Bind.Open(port)
 	for i, f := range receive {
-		receive[i] = b.attribute(f)
+		receive[i] = b.attribute(f, b.Bind.Send)
 	}
 	return receive, port, err
 }
@@ -69,7 +69,9 @@ func (b *bind) Send(bufs [][]byte, ep conn.Endpoint, offset int) error {
 	if e == nil {
 		return errNoEndpoint
 	}
-	b.crossing.began(e.AddrPort, bufs[0][offset:], time.Now())
+	if !b.crossing.sends(e.AddrPort, bufs[0][offset:], time.Now()) {
+		return nil
+	}
 	if e.SrcIfidx() != 0 && !b.holds(path{e.AddrPort, e.SrcIP(), e.SrcIfidx()}) {
 		e = &conn.StdNetEndpoint{AddrPort: e.AddrPort}
 	}

@@ -152,6 +152,16 @@ func (r *router) add(name string) (err error) {
 	return err
 }
 
+// up adds an interface with the router's inner address.
+func (r *router) up(name string) {
+	r.t.Helper()
+	if err := r.add(name); err != nil {
+		r.t.Fatal(err)
+	}
+	r.ip("addr add " + r.inner + "/24 dev " + name)
+	r.ip("link set " + name + " up")
+}
+
 // sh runs a command line without quotes, and returns its output.
 func (r *router) sh(line string) string {
 	r.t.Helper()

@@ -141,13 +141,14 @@ func (r *roaming) remote(text string) (*remote, error) {
 	return e, nil
 }
 
-// retain forgets the remotes of all but these peers.
+// retain forgets all but these peers.
 func (r *roaming) retain(keys map[[32]byte]bool) {
 	r.remotesMu.Lock()
 	defer r.remotesMu.Unlock()
 	for key := range r.remotes {
 		if !keys[key] {
 			delete(r.remotes, key)
+			r.crossing.forget() // whoever is there next begins from nothing
 		}
 	}
 }
@@ -193,8 +194,8 @@ func (r *roaming) settle(e *remote, packet []byte) {
 	}
 }
 
-// attribute has f mark its packets with their origins.
-func (r *roaming) attribute(f conn.ReceiveFunc) conn.ReceiveFunc {
+// attribute has f mark its packets with their origins. By send goes again what crossing says.
+func (r *roaming) attribute(f conn.ReceiveFunc, send func([][]byte, conn.Endpoint, int) error) conn.ReceiveFunc {
 	return func(slab []byte, packets []conn.ReceivedPacket) (int, error) {
 		n, err := f(slab, packets)
 		var from conn.Endpoint // of the packet before: those that came as one share it
@@ -210,9 +211,11 @@ func (r *roaming) attribute(f conn.ReceiveFunc) conn.ReceiveFunc {
 			if initiation {
 				o.index = index
 				from = nil // the next packet gets its own
-				if r.crossing.yields(o.AddrPort, b, time.Now()) {
-					clear(b) // a packet of no type: device drops it
-				}
+			}
+			if ours, yields := r.crossing.yields(o.AddrPort, b, time.Now()); yields {
+				clear(b) // a packet of no type: device drops it
+				// No more certain to arrive than the first.
+				_ = send([][]byte{ours}, o.StdNetEndpoint, 0)
 			}
 			p.Endpoint = o
 		}
