@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -76,6 +77,12 @@ func (k *fakeKernel) Routes(ctx context.Context, tables []uint32, protocol uint8
 		}
 	}
 	return out, err
+}
+
+// Rules implements RouteTable.
+func (k *fakeKernel) Rules(ctx context.Context) ([]state.Rule, error) {
+	r, err := k.Read(ctx, state.Router{})
+	return slices.DeleteFunc(r.Rules, func(x state.Rule) bool { return x.Protocol != learned }), err
 }
 
 type fakeWatcher struct {

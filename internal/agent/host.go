@@ -198,7 +198,7 @@ func (h *host) handle(ps []udp.Packet) {
 
 // carry carries out what the speaker says.
 func (h *host) carry(o babel.Output) {
-	h.table.put(o.Routes, h.wanted.Router.Babel) // first: what is sent may say that we forward
+	h.table.put(o.Routes, h.wanted.Router.Babel, h.wanted.Router.Routes) // first: what is sent may say that we forward
 	for _, d := range o.Send {
 		l, ok := h.links[d.Link]
 		if !ok {
@@ -325,7 +325,7 @@ func (h *host) reconfigure() {
 			again = append(again, babel.RouteChange{Key: e.Key, Hop: e.Hop})
 		}
 	}
-	h.table.put(again, h.wanted.Router.Babel)
+	h.table.put(again, h.wanted.Router.Babel, h.wanted.Router.Routes)
 }
 
 // errEnded says that the speaker runs no more.

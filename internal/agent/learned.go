@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,52 +38,63 @@ type table struct {
 	kernel RouteTable
 	report func(error) // nil: all is well
 
-	mu      sync.Mutex
-	want    map[babel.Key]state.Route
-	dropped map[babel.Key]bool // taken back by the speaker before it settled
-	dirty   map[babel.Key]bool
-	stale   bool // the kernel may hold something else than have says
-	settled bool
-	wake    chan struct{}
+	mu       sync.Mutex
+	want     map[state.RouteKey]state.Route
+	specific sources
+	dropped  map[babel.Key]bool // taken back by the speaker before it settled
+	dirty    map[state.RouteKey]bool
+	stale    bool // the kernel may hold something else than have says
+	settled  bool
+	wake     chan struct{}
 
-	have map[babel.Key]state.Route // the goroutine's: what the kernel holds
+	// The goroutine's: what the kernel holds.
+	have  map[state.RouteKey]state.Route
+	rules map[state.Rule]bool
 }
 
 // newTable returns a table that knows nothing yet of what the kernel holds.
 func newTable(config state.Babel, k RouteTable, report func(error)) *table {
 	return &table{
 		config: config, kernel: k, report: report,
-		want: map[babel.Key]state.Route{}, dropped: map[babel.Key]bool{}, dirty: map[babel.Key]bool{},
+		want: map[state.RouteKey]state.Route{}, specific: newSources(config),
+		dropped: map[babel.Key]bool{}, dirty: map[state.RouteKey]bool{},
 		stale: true, wake: make(chan struct{}, 1),
 	}
 }
 
-// put says what is to be there now.
-func (t *table) put(changes []babel.RouteChange, config *state.Babel) {
+// put says what is to be there now, on a router that holds these compiled routes too.
+func (t *table) put(changes []babel.RouteChange, config *state.Babel, compiled []state.Route) {
 	if len(changes) == 0 {
 		return
 	}
 	t.mu.Lock()
 	for _, c := range changes {
-		t.dirty[c.Key] = true
-		if r, ok := routeOf(config, c); ok {
-			t.want[c.Key] = r
+		r, wanted := routeOf(config, c)
+		if wanted {
 			delete(t.dropped, c.Key)
-			continue
-		}
-		delete(t.want, c.Key)
-		if !t.settled {
+		} else if !t.settled {
 			t.dropped[c.Key] = true
 		}
+		t.specific.put(c.Key, r, wanted)
+		if !ownTable(c.Key) {
+			t.dirty[state.RouteKey{Table: t.specific.tables[c.Src], Dst: c.Dst, Metric: learnedMetric}] = true
+			continue
+		}
+		at := state.RouteKey{Table: t.config.Table, Dst: c.Dst, Src: c.Src, Metric: learnedMetric}
+		t.dirty[at] = true
+		if t.want[at] = r; !wanted {
+			delete(t.want, at)
+		}
 	}
+	t.specific.compiled = compiled
 	t.mu.Unlock()
 	t.poke()
 }
 
-// routeOf returns the kernel's route for a change; false where there is to be none.
+// routeOf returns the kernel's route for a change; false where there is to be none. Where
+// it is not an ownTable's, its place is still to be found.
 func routeOf(config *state.Babel, c babel.RouteChange) (state.Route, bool) {
-	// IPv4 has no source-specific routes: they will be rules and tables of their own.
-	if c.Hop == nil || c.Src.IsValid() && c.Dst.Addr().Is4() {
+	if c.Hop == nil {
 		return state.Route{}, false
 	}
 	r := state.Route{
@@ -103,8 +115,6 @@ func routeOf(config *state.Babel, c babel.RouteChange) (state.Route, bool) {
 	}
 	return r, true
 }
-
-func keyOf(r state.Route) babel.Key { return babel.Key{Dst: r.Dst, Src: r.Src} }
 
 // suspect says that somebody changed the kernel's routes, or a device took them along.
 func (t *table) suspect() {
@@ -127,6 +137,12 @@ func (t *table) routes() (total int, byDevice map[string]int) {
 	byDevice = map[string]int{}
 	for _, r := range t.want {
 		if r.Type == state.Unicast {
+			byDevice[r.Device]++
+			total++
+		}
+	}
+	for k, r := range t.specific.routes {
+		if r.Type == state.Unicast && !ownTable(k) {
 			byDevice[r.Device]++
 			total++
 		}
@@ -204,12 +220,15 @@ func (t *table) shaken(c kernel.Change) bool {
 	for _, r := range t.want {
 		used[r.Device] = true
 	}
+	for _, r := range t.specific.routes {
+		used[r.Device] = true
+	}
 	t.mu.Unlock()
 	for _, r := range t.have {
 		used[r.Device] = true
 	}
 	ours := func(device string) bool { return used[device] }
-	return c.All || slices.ContainsFunc(c.Addresses, ours) ||
+	return c.All || c.Rules || slices.ContainsFunc(c.Addresses, ours) ||
 		slices.ContainsFunc(c.Routes, func(s kernel.RouteSource) bool { return s.Protocol == t.config.Protocol }) ||
 		slices.ContainsFunc(c.Links, func(l kernel.LinkState) bool { return ours(l.Name) })
 }
@@ -221,51 +240,74 @@ func (t *table) write(ctx context.Context) error {
 	t.stale = false
 	t.mu.Unlock()
 	if stale {
-		routes, err := t.kernel.Routes(ctx, []uint32{t.config.Table}, t.config.Protocol)
-		if err != nil {
+		if err := t.read(ctx); err != nil {
 			t.have = nil
-			return fmt.Errorf("read learned routes: %w", err)
-		}
-		t.have = make(map[babel.Key]state.Route, len(routes))
-		var twice []plan.Op
-		for _, r := range routes {
-			// Of two with one key, which only another program can have made, one goes.
-			if _, ok := t.have[keyOf(r)]; ok || r.Metric != learnedMetric {
-				twice = append(twice, plan.Op{Verb: plan.Remove, Before: plan.Route{Route: r}})
-				continue
-			}
-			t.have[keyOf(r)] = r
-		}
-		if err := t.kernel.Apply(ctx, twice); err != nil {
 			return err
 		}
 	}
-	return t.apply(ctx, t.ops(stale))
+	ops, excess := t.ops(stale)
+	return errors.Join(t.apply(ctx, ops), excess)
 }
 
-// ops returns what is to be done, and forgets what was dirty. all looks at every route and
-// not only at those that changed.
-func (t *table) ops(all bool) []plan.Op {
+// read finds out what the kernel holds.
+func (t *table) read(ctx context.Context) error {
+	rules, err := t.kernel.Rules(ctx)
+	if err != nil {
+		return fmt.Errorf("read learned rules: %w", err)
+	}
+	t.mu.Lock()
+	tables := append([]uint32{t.config.Table}, t.specific.found(rules)...)
+	t.mu.Unlock()
+	routes, err := t.kernel.Routes(ctx, tables, t.config.Protocol)
+	if err != nil {
+		return fmt.Errorf("read learned routes: %w", err)
+	}
+	t.have, t.rules = make(map[state.RouteKey]state.Route, len(routes)), map[state.Rule]bool{}
+	for _, r := range rules {
+		t.rules[r] = true
+	}
+	var twice []plan.Op
+	for _, r := range routes {
+		// Of two with one key, which only another program can have made, one goes.
+		if _, ok := t.have[r.Key()]; ok || r.Metric != learnedMetric {
+			twice = append(twice, plan.Op{Verb: plan.Remove, Before: plan.Route{Route: r}})
+			continue
+		}
+		t.have[r.Key()] = r
+	}
+	return t.kernel.Apply(ctx, twice)
+}
+
+// ops returns what is to be done, and forgets what was dirty. all looks at everything and
+// not only at what changed. The error says what cannot be done.
+func (t *table) ops(all bool) (ops []plan.Op, excess error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	keys := t.dirty
-	t.dirty = map[babel.Key]bool{}
+	dirty := t.dirty
+	t.dirty = map[state.RouteKey]bool{}
+	t.specific.lay(t.want, t.have, dirty)
 	if all {
 		for k := range t.want {
-			keys[k] = true
+			dirty[k] = true
+		}
+		for k := range t.specific.placed {
+			dirty[k] = true
 		}
 		for k := range t.have {
-			if t.settled || t.dropped[k] {
-				keys[k] = true
+			if t.settled || t.dropped[babel.Key{Dst: k.Dst, Src: cmp.Or(k.Src, t.specific.sourceOf(k.Table))}] {
+				dirty[k] = true
 			}
 		}
 	}
 	if t.settled {
 		t.dropped = map[babel.Key]bool{}
 	}
-	var ops, removals []plan.Op
-	for _, k := range slices.SortedFunc(maps.Keys(keys), compareKeys) {
+	var removals []plan.Op
+	for _, k := range slices.SortedFunc(maps.Keys(dirty), compareKeys) {
 		want, wanted := t.want[k]
+		if !wanted {
+			want, wanted = t.specific.placed[k]
+		}
 		have, there := t.have[k]
 		switch {
 		case wanted && there && want != have:
@@ -276,14 +318,29 @@ func (t *table) ops(all bool) []plan.Op {
 			removals = append(removals, plan.Op{Verb: plan.Remove, Before: plan.Route{Route: have}})
 		}
 	}
-	return append(ops, removals...) // a packet that loses one way finds the other
+	// No rule leads to a table before all is in it, nor after something has left it.
+	ops = slices.Concat(throwsFirst(ops), t.specific.ruleOps(t.rules, t.settled), removals)
+	return ops, t.specific.excess
 }
 
-func compareKeys(a, b babel.Key) int {
-	if c := state.ComparePrefixes(a.Dst, b.Dst); c != 0 {
-		return c
-	}
-	return state.ComparePrefixes(a.Src, b.Src)
+// throwsFirst has what a wider route must not swallow stand before it.
+func throwsFirst(ops []plan.Op) []plan.Op {
+	slices.SortStableFunc(ops, func(a, b plan.Op) int {
+		throws := func(op plan.Op) int {
+			if op.Object.(plan.Route).Type == state.Throw {
+				return 0
+			}
+			return 1
+		}
+		return throws(a) - throws(b)
+	})
+	return ops
+}
+
+func compareKeys(a, b state.RouteKey) int {
+	return cmp.Or(
+		cmp.Compare(a.Table, b.Table), state.ComparePrefixes(a.Dst, b.Dst), state.ComparePrefixes(a.Src, b.Src),
+	)
 }
 
 // apply carries operations out. One that is refused does not keep the others from being
@@ -309,11 +366,19 @@ func (t *table) apply(ctx context.Context, ops []plan.Op) error {
 		ops = rest
 	}
 	for _, op := range ops {
+		switch o := op.Object.(type) {
+		case plan.Route:
+			t.have[o.Key()] = o.Route
+		case plan.Rule:
+			t.rules[o.Rule] = true
+		}
 		if op.Verb == plan.Remove {
-			delete(t.have, keyOf(op.Before.(plan.Route).Route))
-		} else {
-			r := op.Object.(plan.Route).Route
-			t.have[keyOf(r)] = r
+			switch o := op.Before.(type) {
+			case plan.Route:
+				delete(t.have, o.Key())
+			case plan.Rule:
+				delete(t.rules, o.Rule)
+			}
 		}
 	}
 	if len(refused) > 0 {
@@ -323,13 +388,21 @@ func (t *table) apply(ctx context.Context, ops []plan.Op) error {
 	return nil
 }
 
-// sweep removes every route of the protocol, for when there is to be no speaker any more.
+// sweep removes every route and rule of the protocol, for when there is to be no speaker
+// any more.
 func sweep(ctx context.Context, k RouteTable, protocol uint8, tables []uint32) (int, error) {
+	rules, err := k.Rules(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read learned rules: %w", err)
+	}
 	routes, err := k.Routes(ctx, tables, protocol)
 	if err != nil {
 		return 0, fmt.Errorf("read learned routes: %w", err)
 	}
 	var ops []plan.Op
+	for _, r := range rules {
+		ops = append(ops, plan.Op{Verb: plan.Remove, Before: plan.Rule{Rule: r}})
+	}
 	for _, r := range routes {
 		ops = append(ops, plan.Op{Verb: plan.Remove, Before: plan.Route{Route: r}})
 	}

@@ -74,10 +74,12 @@ type Watcher interface {
 }
 
 // RouteTable is where learned routes go. It serves one goroutine, and may only touch
-// routes with the protocol that it was opened for.
+// routes and rules with the protocol that it was opened for.
 type RouteTable interface {
 	// Routes returns the routes with a protocol number: of all tables, where none is named.
 	Routes(ctx context.Context, tables []uint32, protocol uint8) ([]state.Route, error)
+	// Rules returns the rules of the protocol.
+	Rules(ctx context.Context) ([]state.Rule, error)
 	Apply(ctx context.Context, ops []plan.Op) error
 	Watch() (Watcher, error)
 	Close()

@@ -268,8 +268,9 @@ func (a *app) down(ctx context.Context, keys string) error {
 	return a.forgetWanted()
 }
 
-// forgetLearned removes the routes that an agent learned: those that lead nowhere do not go
-// with an interface, and an agent that was killed took none away.
+// forgetLearned removes the routes that an agent learned, and the rules that lead to them:
+// those that lead nowhere do not go with an interface, and an agent that was killed took
+// none away.
 func (a *app) forgetLearned(ctx context.Context, wanted state.Router, store key.Store) error {
 	learned := state.Router{Version: state.Version, Owner: wanted.Owner}
 	learned.Owner.Protocol = wanted.Owner.Learned()
@@ -283,6 +284,11 @@ func (a *app) forgetLearned(ctx context.Context, wanted state.Router, store key.
 		return err
 	}
 	var ops []plan.Op
+	for _, r := range have.Rules {
+		if learned.Owner.OwnsRule(r) {
+			ops = append(ops, plan.Op{Verb: plan.Remove, Before: plan.Rule{Rule: r}})
+		}
+	}
 	for _, r := range have.Routes {
 		if learned.Owner.OwnsRoute(r) {
 			ops = append(ops, plan.Op{Verb: plan.Remove, Before: plan.Route{Route: r}})

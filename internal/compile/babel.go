@@ -34,6 +34,10 @@ func (c *compiler) babel(i int, r *state.Router) *state.Babel {
 	}
 	b := &state.Babel{
 		Site: origin(s), Table: c.n.Settings.Table, Protocol: c.n.Settings.Protocol + protocolAfter,
+		Sources: state.Sources{
+			Table: c.n.Settings.SourceTable(), Tables: spec.SourceTables,
+			Prefixes: c.n.Settings.Priority + atSource, Defaults: c.n.Settings.Priority + atExit,
+		},
 		PrefSrc4: s.Address, PrefSrc6: s.Address6,
 		Links: links, Announce: c.announcements(i, r),
 	}

@@ -17,9 +17,11 @@ const (
 	atTunnelStop = 1  // and never into a tunnel: a learned prefix may cover an endpoint
 	atOwn        = 10 // own LANs and uplink subnets before what others announce,
 	atOwnStop    = 11 // also when a LAN is down: its packets do not go into a tunnel
+	atSource     = 19 // what is learned for some sources before what is for all (also 12 to 18: state.Sources),
 	atFabric     = 20 // the fabric before main's own routes; a campus 10.0.0.0/8 in main must not hide it
 	atMain       = 30 // what main has that is no default route,
-	atNoWay      = 31 // before the end of what is the fabric's and has no way: no default route leads there
+	atNoWay      = 31 // before the end of what is the fabric's and has no way: no default route leads there;
+	atExit       = 60 // then what default routes are learned for some sources (also 53 to 59)
 )
 
 // rules returns the policy rules of a site, for both families. fabric is what its fabric's

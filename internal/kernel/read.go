@@ -43,8 +43,8 @@ func (k *Kernel) Read(ctx context.Context, want state.Router) (state.Router, err
 		return state.Router{}, err
 	}
 	have.Sort()
-	// A table that changes while it is dumped may show a route twice
-	//. A surplus one would be removed.
+	// A table that changes while it is dumped may show a route twice. A surplus one would
+	// be removed.
 	have.Routes = slices.Compact(have.Routes)
 	have.Rules = slices.Compact(have.Rules)
 	return have, nil

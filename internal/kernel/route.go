@@ -24,7 +24,7 @@ const defaultMetric6 = 1024
 var routeTypes = [...]state.RouteType{
 	unix.RTN_UNICAST: state.Unicast, unix.RTN_LOCAL: "local", unix.RTN_BROADCAST: "broadcast",
 	unix.RTN_ANYCAST: "anycast", unix.RTN_MULTICAST: "multicast", unix.RTN_BLACKHOLE: state.Blackhole,
-	unix.RTN_UNREACHABLE: state.Unreachable, unix.RTN_PROHIBIT: state.Prohibit, unix.RTN_THROW: "throw",
+	unix.RTN_UNREACHABLE: state.Unreachable, unix.RTN_PROHIBIT: state.Prohibit, unix.RTN_THROW: state.Throw,
 }
 
 func routeType(t state.RouteType) uint8 {

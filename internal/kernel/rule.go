@@ -1,9 +1,11 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -125,6 +127,15 @@ func octet(b []byte) uint8 {
 		return 0
 	}
 	return b[0]
+}
+
+// Rules returns the rules of our protocol, and reads nothing else.
+func (k *Kernel) Rules(ctx context.Context) ([]state.Rule, error) {
+	if err := errors.Join(k.here(), ctx.Err()); err != nil {
+		return nil, err
+	}
+	rules, err := k.readRules()
+	return slices.DeleteFunc(rules, func(r state.Rule) bool { return r.Protocol != k.options.Owner.Protocol }), err
 }
 
 // readRules returns the rules in our range, ours and others', and those with our protocol

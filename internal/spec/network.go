@@ -235,6 +235,25 @@ func DefaultSettings() Settings {
 // NoWayTable is the table in which packets for the fabric end while it has no way for them.
 func (s Settings) NoWayTable() uint32 { return s.Table + 1 }
 
+// SourceTable is the first table of learned routes with a source (state.Sources): twenty
+// after the fabric's, or 256 where the kernel's own would be among them.
+func (s Settings) SourceTable() uint32 {
+	first := s.Table + 20
+	if first <= localTable && first+SourceTables > defaultTable {
+		return localTable + 1
+	}
+	return first
+}
+
+// SourceTables is how many there are of them.
+const SourceTables = 32
+
+// The first and the last of the kernel's own tables (linux/rtnetlink.h, RT_TABLE_*).
+const (
+	defaultTable = 253
+	localTable   = 255
+)
+
 // LinkOptions are what a file may say of one link. The zero value is the default.
 type LinkOptions struct {
 	Pos       Pos

@@ -15,8 +15,7 @@ func (b *builder) settings() {
 		Protocol: uint8(decl.protocol.or(int(d.Protocol))), NFTable: decl.nftTable.or(d.NFTable), Port: decl.port.or(d.Port),
 	}
 	b.n.Settings = s
-	// linux/rtnetlink.h: RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL.
-	if taken := max(s.Table, 253); decl.table.ok && s.Table >= 252 && s.Table <= 255 {
+	if taken := max(s.Table, defaultTable); decl.table.ok && s.NoWayTable() >= defaultTable && s.Table <= localTable {
 		b.err(decl.table.Pos, codeSettings, "take a number that, as the one after it, is in no line of /etc/iproute2/rt_tables", "routing table %d is the kernel's own: 253 is default, 254 main, 255 local", taken)
 	}
 	if decl.priority.ok {

@@ -16,6 +16,8 @@ type Babel struct {
 	Table    uint32 `json:"table"`    // of the routes it learns
 	Protocol uint8  `json:"protocol"` // of them; never Owner.Protocol
 
+	Sources Sources `json:"sources"`
+
 	// PrefSrc4 and PrefSrc6 are the sources of the router's own packets by such routes.
 	PrefSrc4 netip.Addr `json:"prefSrc4,omitzero"`
 	PrefSrc6 netip.Addr `json:"prefSrc6,omitzero"`
@@ -24,6 +26,25 @@ type Babel struct {
 	Announce []Announcement `json:"announce,omitempty"` // by prefix
 	Accept   []Accept       `json:"accept,omitempty"`   // by prefix; never one that is announced
 }
+
+// Sources says where learned routes with a source prefix go that Table cannot hold or that
+// are not found there: those of IPv4, of which the kernel takes `ip route add … from` and
+// ignores the source, and default routes, which Table's rule passes over.
+type Sources struct {
+	// Table is the first of as many Tables, one for each source prefix of IPv4.
+	Table  uint32 `json:"table"`
+	Tables uint32 `json:"tables"`
+
+	// Prefixes and Defaults are the priorities of the rules that lead from a source to its
+	// routes: to prefixes, before all others' routes, and to a default, after them. A
+	// source inside another comes before it, at the next lower priority, so that there
+	// are SourceDepth of either kind.
+	Prefixes uint32 `json:"prefixes"`
+	Defaults uint32 `json:"defaults"`
+}
+
+// SourceDepth is how many sources can lie in each other.
+const SourceDepth = 8
 
 // BabelLink is a device on which the speaker speaks.
 type BabelLink struct {

@@ -135,6 +135,7 @@ const (
 	Unreachable RouteType = "unreachable"
 	Blackhole   RouteType = "blackhole"
 	Prohibit    RouteType = "prohibit"
+	Throw       RouteType = "throw" // the lookup goes on at the next rule
 )
 
 // Route is a route. It is comparable; Key is what the kernel tells routes apart by.

@@ -49,6 +49,7 @@ func full() Router {
 		Sysctls:  []Sysctl{{Name: "net/ipv4/ip_forward", Value: "1", Only: "0"}},
 		Babel: &Babel{
 			Site: 0x0a002002, Table: 110, Protocol: 85,
+			Sources:  Sources{Table: 130, Tables: 32, Prefixes: 519, Defaults: 560},
 			PrefSrc4: netip.MustParseAddr("10.0.32.2"), PrefSrc6: netip.MustParseAddr("fd00:32::2"),
 			Links: []BabelLink{{
 				Device: "wg-op1", Peer: "op1", Tunnel: true, Cost: 1, Key: "segment",

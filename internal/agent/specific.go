@@ -1,0 +1,219 @@
+package agent
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"tombolo/internal/babel"
+	"tombolo/internal/plan"
+	"tombolo/internal/state"
+)
+
+// sources are the learned routes that lead some sources another way (RFC 9079), laid out in
+// rules and tables as state.Sources says. Of all routes the longest destination wins, and
+// of those the longest source (§1.3), but the kernel asks for a rule's source first. So:
+//
+//   - each source of IPv4 has a table of its own, and a rule that leads there before those
+//     that are for everybody; a source inside another comes before it;
+//   - what lies within a destination there, and is others' too, stands there as `throw`: the
+//     lookup goes on, and finds it;
+//   - a default route is looked for once more behind all prefixes, by a second rule. This
+//     is all that IPv6 needs, whose tables have sources.
+type sources struct {
+	config state.Babel
+
+	routes   map[babel.Key]state.Route // as routeOf made them
+	compiled []state.Route
+	changed  bool // since lay
+
+	tables map[netip.Prefix]uint32 // of sources; nil before found
+	placed map[state.RouteKey]state.Route
+	rules  map[state.Rule]bool
+	excess error // what has no place
+}
+
+func newSources(config state.Babel) sources {
+	return sources{config: config, routes: map[babel.Key]state.Route{}}
+}
+
+// ownTable reports whether a route lies where those for everybody do.
+func ownTable(k babel.Key) bool { return !k.Src.IsValid() || k.Dst.Addr().Is6() }
+
+// put takes a change of any learned route.
+func (s *sources) put(k babel.Key, r state.Route, wanted bool) {
+	if !k.Src.IsValid() || ownTable(k) && k.Dst.Bits() > 0 {
+		s.changed = s.changed || len(s.routes) > 0
+		return
+	}
+	s.changed = true
+	if s.routes[k] = r; !wanted {
+		delete(s.routes, k)
+	}
+}
+
+// found takes the rules that are there, and returns the tables in which routes may lie. An
+// earlier agent's sources keep their tables.
+func (s *sources) found(rules []state.Rule) []uint32 {
+	first := s.tables == nil
+	if first {
+		s.tables = map[netip.Prefix]uint32{}
+	}
+	var tables []uint32
+	for i := range s.config.Sources.Tables {
+		tables = append(tables, s.config.Sources.Table+i)
+	}
+	for _, r := range rules {
+		_, met := s.tables[r.From]
+		if slices.Contains(tables, r.Table) && !met && !s.sourceOf(r.Table).IsValid() {
+			s.tables[r.From] = r.Table
+		}
+	}
+	if !first && len(s.tables) == 0 {
+		return nil
+	}
+	return tables
+}
+
+// sourceOf returns whose a table is; the zero Prefix if nobody's.
+func (s *sources) sourceOf(table uint32) netip.Prefix {
+	for p, t := range s.tables {
+		if t == table {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}
+
+// lay makes placed and rules of routes, and marks what that changes as dirty. all are the
+// other learned routes, have what the kernel holds.
+func (s *sources) lay(all, have map[state.RouteKey]state.Route, dirty map[state.RouteKey]bool) {
+	if !s.changed && s.placed != nil && s.excess == nil {
+		return
+	}
+	s.changed = false
+	before := s.placed
+	s.placed, s.rules, s.excess = map[state.RouteKey]state.Route{}, map[state.Rule]bool{}, nil
+	of := map[netip.Prefix][]netip.Prefix{} // the destinations of a source
+	for k := range s.routes {
+		of[k.Src] = append(of[k.Src], k.Dst)
+	}
+	s.free(of, have)
+	for _, src := range slices.SortedFunc(maps.Keys(of), state.ComparePrefixes) {
+		depth := uint32(0)
+		for o := range of {
+			if inside(src, o) {
+				depth++
+			}
+		}
+		table, ok := s.table(src)
+		if !ok || depth >= state.SourceDepth {
+			s.excess = fmt.Errorf("routes from %s have no place: there are %d tables for sources, and sources inside each other %d deep",
+				src, s.config.Sources.Tables, state.SourceDepth)
+			continue
+		}
+		if src.Addr().Is4() {
+			s.fill(table, src, of[src], all)
+		}
+		s.lead(src, table, depth, of[src])
+	}
+	for _, m := range []map[state.RouteKey]state.Route{before, s.placed} {
+		for k := range m {
+			if before[k] != s.placed[k] {
+				dirty[k] = true
+			}
+		}
+	}
+}
+
+// free forgets the tables that nothing needs any more.
+func (s *sources) free(of map[netip.Prefix][]netip.Prefix, have map[state.RouteKey]state.Route) {
+	used := map[uint32]bool{}
+	for k := range have {
+		used[k.Table] = true
+	}
+	maps.DeleteFunc(s.tables, func(src netip.Prefix, table uint32) bool { return of[src] == nil && !used[table] })
+}
+
+// table returns the table of a source: of a new one the first that is free.
+func (s *sources) table(src netip.Prefix) (uint32, bool) {
+	if src.Addr().Is6() {
+		return s.config.Table, true
+	}
+	if t, ok := s.tables[src]; ok {
+		return t, true
+	}
+	for i := range s.config.Sources.Tables {
+		if t := s.config.Sources.Table + i; !s.sourceOf(t).IsValid() {
+			s.tables[src] = t
+			return t, true
+		}
+	}
+	return 0, false
+}
+
+// fill places the routes of a source of IPv4 in its table.
+func (s *sources) fill(table uint32, src netip.Prefix, to []netip.Prefix, all map[state.RouteKey]state.Route) {
+	put := func(r state.Route) {
+		r.Table, r.Src = table, netip.Prefix{}
+		s.placed[r.Key()] = r
+	}
+	aside := func(dst netip.Prefix) {
+		within := func(p netip.Prefix) bool { return p.Bits() > 0 && inside(dst, p) }
+		if slices.ContainsFunc(to, within) {
+			put(state.Route{Dst: dst, Metric: learnedMetric, Type: state.Throw, Protocol: s.config.Protocol})
+		}
+	}
+	for _, r := range all {
+		aside(r.Dst)
+	}
+	for _, r := range s.compiled {
+		if r.Table == s.config.Table {
+			aside(r.Dst)
+		}
+	}
+	for k := range s.routes {
+		if inside(src, k.Src) {
+			aside(k.Dst)
+		}
+	}
+	for _, dst := range to {
+		put(s.routes[babel.Key{Dst: dst, Src: src}])
+	}
+}
+
+// lead makes the rules of a source.
+func (s *sources) lead(src netip.Prefix, table, depth uint32, to []netip.Prefix) {
+	r := state.Rule{IPv6: src.Addr().Is6(), From: src, Action: state.Lookup, Table: table, Protocol: s.config.Protocol}
+	for _, dst := range to {
+		if dst.Bits() == 0 {
+			r.Priority, r.Suppress = s.config.Sources.Defaults-depth, 0
+		} else {
+			r.Priority, r.Suppress = s.config.Sources.Prefixes-depth, 1
+		}
+		s.rules[r] = true
+	}
+}
+
+// ruleOps returns what is to be done about rules: no source is without one in between.
+// Before it settled none goes, since it may lead to what an earlier agent learned.
+func (s *sources) ruleOps(have map[state.Rule]bool, settled bool) []plan.Op {
+	var ops, removals []plan.Op
+	for _, r := range slices.SortedFunc(maps.Keys(s.rules), state.CompareRules) {
+		if !have[r] {
+			ops = append(ops, plan.Op{Verb: plan.Add, Object: plan.Rule{Rule: r}})
+		}
+	}
+	for _, r := range slices.SortedFunc(maps.Keys(have), state.CompareRules) {
+		if settled && !s.rules[r] {
+			removals = append(removals, plan.Op{Verb: plan.Remove, Before: plan.Rule{Rule: r}})
+		}
+	}
+	return append(ops, removals...)
+}
+
+// inside reports whether a prefix is a part of another, and not all of it.
+func inside(p, around netip.Prefix) bool {
+	return around.Bits() < p.Bits() && around.Contains(p.Addr())
+}
