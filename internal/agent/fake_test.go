@@ -199,6 +199,7 @@ type fakeEyes struct {
 	mu      sync.Mutex
 	devices map[string]kernel.Device
 	tunnels map[string]kernel.Tunnel
+	looked  []int // at how many tunnels, each time
 }
 
 func (e *fakeEyes) Device(name string) (kernel.Device, bool, error) {
@@ -208,10 +209,17 @@ func (e *fakeEyes) Device(name string) (kernel.Device, bool, error) {
 	return d, ok, nil
 }
 
-func (e *fakeEyes) Tunnels([]string) (map[string]kernel.Tunnel, error) {
+func (e *fakeEyes) Tunnels(names []string) (map[string]kernel.Tunnel, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.tunnels, nil
+	out := map[string]kernel.Tunnel{}
+	for _, name := range names {
+		if t, ok := e.tunnels[name]; ok {
+			out[name] = t
+		}
+	}
+	e.looked = append(e.looked, len(names))
+	return out, nil
 }
 
 func (e *fakeEyes) Counters() (map[string]kernel.Counter, error) { return nil, nil }

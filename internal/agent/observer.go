@@ -18,6 +18,7 @@ import (
 
 const (
 	lookEvery  = 5 * time.Second        // at handshakes
+	lookMost   = 12                     // of so many tunnels; where there are more, at the next of them each time
 	lookAtAll  = 6                      // of them: at devices too, for what no event told
 	meterEvery = 200 * time.Millisecond // how soon it is seen that a link carries traffic
 	settleLook = 10 * time.Millisecond  // devices change by several events at a time
@@ -76,6 +77,7 @@ type observer struct {
 	opened  state.Owner
 	samples map[peerID][]sample
 	overdue map[string]bool // tunnels, by name
+	turn    int             // of the tunnels, whose it is to be looked at next
 	probes  map[netip.Addr]*probe
 	said    map[babel.Key]bool // announced at the last look
 	told    facts              // what toldTo was told last
@@ -147,7 +149,7 @@ func (o *observer) run(ctx context.Context) {
 	}()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	tunnels, devices := true, true // what to look at
+	tunnels, devices := allTunnels, true // what to look at
 	for n := 1; ; {
 		var asked chan struct{}
 		select {
@@ -155,9 +157,9 @@ func (o *observer) run(ctx context.Context) {
 			return
 		case <-tick.C:
 			n++
-			tunnels, devices = true, devices || n%lookAtAll == 0
+			tunnels, devices = max(tunnels, someTunnels), devices || n%lookAtAll == 0
 		case asked = <-o.asks:
-			tunnels, devices = true, true
+			tunnels, devices = allTunnels, true
 		case <-o.wake:
 			devices = true
 			select {
@@ -173,7 +175,7 @@ func (o *observer) run(ctx context.Context) {
 		if w, h := o.subject(); w.Router.Version != 0 {
 			err := o.lookAt(ctx, w, h, tunnels, devices)
 			o.problems.set("observe", err)
-			tunnels, devices = false, err != nil
+			tunnels, devices = noTunnels, err != nil
 		}
 		if asked != nil {
 			close(asked)
@@ -181,8 +183,15 @@ func (o *observer) run(ctx context.Context) {
 	}
 }
 
-// lookAt looks at everything that w speaks of.
-func (o *observer) lookAt(ctx context.Context, w Wanted, h *host, tunnels, devices bool) error {
+// At which tunnels to look.
+const (
+	noTunnels = iota
+	someTunnels
+	allTunnels
+)
+
+// lookAt looks at what w speaks of.
+func (o *observer) lookAt(ctx context.Context, w Wanted, h *host, tunnels int, devices bool) error {
 	if o.eyes == nil || o.opened != w.Router.Owner {
 		if o.eyes != nil {
 			o.eyes.Close()
@@ -193,7 +202,7 @@ func (o *observer) lookAt(ctx context.Context, w Wanted, h *host, tunnels, devic
 			return err
 		}
 		o.eyes, o.opened = eyes, w.Router.Owner
-		tunnels, devices = true, true
+		tunnels, devices = allTunnels, true
 	}
 	last := o.sight()
 	s := sight{devices: last.devices, tunnels: last.tunnels, rates: last.rates}
@@ -209,17 +218,21 @@ func (o *observer) lookAt(ctx context.Context, w Wanted, h *host, tunnels, devic
 			}
 		}
 	}
-	if tunnels {
-		var names []string
-		for _, f := range w.Router.Interfaces {
-			names = append(names, f.Name)
-		}
-		var err error
-		if s.tunnels, err = o.eyes.Tunnels(names); err != nil {
+	if tunnels != noTunnels {
+		here, at := o.whose(w.Router, tunnels == allTunnels)
+		seen, err := o.eyes.Tunnels(slices.Collect(maps.Keys(at)))
+		if err != nil {
 			return err
 		}
-		s.rates, o.overdue = o.measure(s.tunnels, time.Now())
-		if otherPeers(w.Router, s.tunnels) {
+		s.tunnels = map[string]kernel.Tunnel{}
+		for name, t := range last.tunnels {
+			if here[name] && !at[name] {
+				s.tunnels[name] = t
+			}
+		}
+		s.rates = o.measure(s, seen, time.Now())
+		maps.Copy(s.tunnels, seen)
+		if otherPeers(w.Router, seen) {
 			o.drift()
 		}
 	}
@@ -231,6 +244,29 @@ func (o *observer) lookAt(ctx context.Context, w Wanted, h *host, tunnels, devic
 	o.inform(h, s)
 	o.tell(s.announc)
 	return nil
+}
+
+// whose returns a router's interfaces, and at which of them to look now.
+func (o *observer) whose(r state.Router, all bool) (here, at map[string]bool) {
+	here, at = map[string]bool{}, map[string]bool{}
+	for _, f := range r.Interfaces {
+		here[f.Name] = true
+	}
+	if all || len(here) <= lookMost {
+		return here, here
+	}
+	if r.Babel != nil {
+		for _, a := range r.Babel.Announce {
+			if a.While == state.Handshake {
+				at[a.Device] = true
+			}
+		}
+	}
+	for range lookMost {
+		o.turn = (o.turn + 1) % len(r.Interfaces)
+		at[r.Interfaces[o.turn].Name] = true
+	}
+	return here, at
 }
 
 // inform tells the host what is new to it.
@@ -299,10 +335,23 @@ func devicesOf(r state.Router) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// measure returns the peers' rates, and the tunnels that wait in vain for a handshake.
-func (o *observer) measure(tunnels map[string]kernel.Tunnel, now time.Time) (map[peerID]rate, map[string]bool) {
+// measure returns the peers' rates, and finds the tunnels that wait in vain for a handshake.
+// What was known of the tunnels of last that are not looked at now is still so.
+func (o *observer) measure(last sight, seen map[string]kernel.Tunnel, now time.Time) map[peerID]rate {
 	rates, overdue, samples := map[peerID]rate{}, map[string]bool{}, map[peerID][]sample{}
-	for device, t := range tunnels {
+	for device, t := range last.tunnels {
+		if v, known := o.overdue[device]; known {
+			overdue[device] = v
+		}
+		for _, p := range t.Peers {
+			id := peerID{device, p.PublicKey}
+			samples[id] = o.samples[id]
+			if r, known := last.rates[id]; known {
+				rates[id] = r
+			}
+		}
+	}
+	for device, t := range seen {
 		for _, p := range t.Peers {
 			id := peerID{device, p.PublicKey}
 			before := o.samples[id]
@@ -331,8 +380,8 @@ func (o *observer) measure(tunnels map[string]kernel.Tunnel, now time.Time) (map
 			samples[id] = before
 		}
 	}
-	o.samples = samples
-	return rates, overdue
+	o.samples, o.overdue = samples, overdue
+	return rates
 }
 
 // tell says what is announced now and was not before, and the other way round.

@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,8 +36,8 @@ func TestOverdueTunnels(t *testing.T) {
 		"is another of its name": {peer(150*time.Second, 500, 500), peer(150*time.Second, 200, 100), false},
 	} {
 		o := newObserver(&Machine{}, newProblems(newHub(quietLog())))
-		o.measure(c.before, now.Add(-2*time.Second))
-		if _, overdue := o.measure(c.after, now); overdue["wg-b"] != c.want {
+		o.measure(sight{}, c.before, now.Add(-2*time.Second))
+		if o.measure(sight{}, c.after, now); o.overdue["wg-b"] != c.want {
 			t.Errorf("a tunnel that %s is overdue: %v", what, !c.want)
 		}
 	}
@@ -50,7 +53,7 @@ func TestRatesAreOfTheLastSeconds(t *testing.T) {
 		if i < 52 {
 			sent += 2000
 		}
-		rates, _ = o.measure(map[string]kernel.Tunnel{"wg-b": {Peers: []state.Peer{{PublicKey: id.peer, Sent: sent}}}}, now)
+		rates = o.measure(sight{}, map[string]kernel.Tunnel{"wg-b": {Peers: []state.Peer{{PublicKey: id.peer, Sent: sent}}}}, now)
 		now = now.Add(2 * time.Second)
 		if i == 50 && (rates[id].tx != 1000 || rates[id].rx != 0) {
 			t.Errorf("the rate is %+v", rates[id])
@@ -61,6 +64,74 @@ func TestRatesAreOfTheLastSeconds(t *testing.T) {
 	}
 	if n := len(o.samples[id]); n > 7 {
 		t.Errorf("%d samples are kept", n)
+	}
+}
+
+// Of many tunnels a few are looked at each time, each in its turn, and those on which an
+// announcement depends always; what was seen of the others stands.
+func TestManyTunnelsAreLookedAtInTurns(t *testing.T) {
+	r := router("10.0.0.0/8")
+	eyes := &fakeEyes{tunnels: map[string]kernel.Tunnel{}}
+	const n = 50
+	set := func(received uint64) {
+		for i := range n {
+			name := fmt.Sprintf("wg-%02d", i)
+			eyes.tunnels[name] = kernel.Tunnel{Peers: []state.Peer{{PublicKey: key.Public{byte(i)}, Received: received, Handshake: 1}}}
+		}
+	}
+	set(100)
+	for _, name := range slices.Sorted(maps.Keys(eyes.tunnels)) {
+		r.Interfaces = append(r.Interfaces, state.Interface{Name: name, WireGuard: &state.WireGuard{
+			Peers: []state.Peer{{PublicKey: eyes.tunnels[name].Peers[0].PublicKey}},
+		}})
+	}
+	r.Babel = &state.Babel{Announce: []state.Announcement{{Dst: prefix("10.1.0.0/16"), While: state.Handshake, Device: "wg-07", Peer: "c"}}}
+	m := machine(nil, nil, eyes, nil)
+	o := newObserver(&m, newProblems(newHub(quietLog())))
+	drifts := 0
+	o.drift = func() { drifts++ }
+	look := func(at int) {
+		t.Helper()
+		if err := o.lookAt(t.Context(), Wanted{Router: r}, nil, at, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fresh := func() (count int) {
+		for _, tunnel := range o.sight().tunnels {
+			if tunnel.Peers[0].Received == 200 {
+				count++
+			}
+		}
+		return count
+	}
+	look(allTunnels)
+	set(200)
+	for i := range 5 {
+		look(someTunnels)
+		if _, always := o.sight().tunnels["wg-07"]; !always || o.sight().tunnels["wg-07"].Peers[0].Received != 200 {
+			t.Error("it has not looked at what an announcement depends on")
+		}
+		if want := min((i+1)*lookMost, n); fresh() < want || fresh() > want+1 || len(o.sight().tunnels) != n {
+			t.Errorf("after %d times it has looked at %d of %d, want %d", i+1, fresh(), len(o.sight().tunnels), want)
+		}
+	}
+	if slices.Max(eyes.looked[1:]) > lookMost+1 {
+		t.Errorf("it looked at %v", eyes.looked)
+	}
+	if len(o.samples) != n || drifts > 0 {
+		t.Errorf("%d samples, %d drifts", len(o.samples), drifts)
+	}
+	delete(eyes.tunnels, "wg-20")
+	r.Interfaces = slices.DeleteFunc(r.Interfaces, func(f state.Interface) bool { return f.Name == "wg-20" })
+	eyes.tunnels["wg-30"].Peers[0].PublicKey = key.Public{99}
+	for range 5 {
+		look(someTunnels)
+	}
+	if _, there := o.sight().tunnels["wg-20"]; there {
+		t.Error("what is no interface any more is still seen")
+	}
+	if drifts == 0 {
+		t.Error("nobody noticed another peer")
 	}
 }
 

@@ -82,8 +82,8 @@ func (n *neighbour) enough() int { return min(fewProbes+int(n.loss()*20), manyPr
 
 // roundTrip is the time within which an answer must come.
 func (n *neighbour) roundTrip() time.Duration {
-	rtt, ok := n.rtts.smallest(n.link.s.now)
-	if !ok {
+	rtt, of := n.rtts.within(n.link.s.now, rttWindow)
+	if of == 0 {
 		return blindProbe
 	}
 	return max(rtt, min(n.rtts.last(), 2*rtt))*5/4 + probeSlack

@@ -6,12 +6,13 @@ import (
 )
 
 // rtts keeps the last round trips to a neighbour. The one that counts is the smallest of a
-// window: what is longer waited somewhere, which says nothing about the way. So a spike
-// that is shorter than the window is not seen, and a way that became longer is when the
-// window has passed.
+// minute: what is longer waited somewhere, which says nothing about the way. Where all of a
+// few seconds are clearly longer, it is the way that became longer, and what was before is
+// forgotten. So a spike that is shorter than that is not seen, nor is what trembles.
 type rtts struct {
-	ring  [32]sample
+	ring  [64]sample
 	count int // that were taken
+	kept  int // of these the last, that are not forgotten
 }
 
 type sample struct {
@@ -22,12 +23,36 @@ type sample struct {
 const (
 	rttWindow  = 3 * time.Second
 	rttSamples = 3 // that the window has at least, where there are so many
+	rttMemory  = time.Minute
 	maxRTT     = 10 * time.Second
+
+	// rttShift is by how much a way is clearly longer: so much, and by an eighth.
+	rttShift = 2 * time.Millisecond
 )
 
 func (r *rtts) add(at Time, rtt time.Duration) {
 	r.ring[r.count%len(r.ring)] = sample{at, rtt}
 	r.count++
+	r.kept = min(r.kept+1, len(r.ring))
+	all, _ := r.within(at, rttMemory)
+	recent, n := r.within(at, rttWindow)
+	if n >= rttSamples && recent-all > max(rttShift, all/8) {
+		r.kept = n
+	}
+}
+
+// within returns the smallest round trip of a time that ends now, and of how many it is.
+func (r *rtts) within(now Time, span time.Duration) (best time.Duration, n int) {
+	best = maxRTT
+	for n < r.kept {
+		s := r.ring[(r.count-1-n)%len(r.ring)]
+		if n >= rttSamples && s.at < now-span {
+			break
+		}
+		best = min(best, s.rtt)
+		n++
+	}
+	return best, n
 }
 
 func (r *rtts) last() time.Duration {
@@ -37,17 +62,10 @@ func (r *rtts) last() time.Duration {
 	return r.ring[(r.count-1)%len(r.ring)].rtt
 }
 
-// smallest returns the smallest round trip of the window; false if there is no sample.
+// smallest returns the round trip that counts; false if there is none.
 func (r *rtts) smallest(now Time) (time.Duration, bool) {
-	best := maxRTT
-	for i := range min(r.count, len(r.ring)) {
-		s := r.ring[(r.count-1-i)%len(r.ring)]
-		if i >= rttSamples && s.at < now-rttWindow {
-			break
-		}
-		best = min(best, s.rtt)
-	}
-	return best, r.count > 0
+	best, n := r.within(now, rttMemory)
+	return best, n > 0
 }
 
 // losses counts which of the last hellos came, by their sequence numbers.

@@ -140,7 +140,7 @@ func (q *queue) run() {
 		// What nobody here ever heard of needs no retraction, unless they ask.
 		return !q.dirty[e] && !q.differs(e)
 	})
-	clear(q.dirty)
+	q.dirty = map[*entry]bool{} // the first may have had thousands
 	if !q.l.Tunnel {
 		if len(entries) > 0 {
 			q.send(nil, entries, 1)

@@ -76,7 +76,8 @@ func (v *routeView) queries(strict bool) []routeQuery {
 	}
 	out := []routeQuery{{protocol: v.owner.Protocol, keep: func(r state.Route) bool { return !used(r) }}}
 	for _, t := range v.tables {
-		out = append(out, routeQuery{table: t, keep: func(r state.Route) bool { return r.Table == t }})
+		// Learned routes have a metric of their own, and are in no other's way.
+		out = append(out, routeQuery{table: t, not: v.owner.Learned(), keep: func(r state.Route) bool { return r.Table == t }})
 	}
 	if len(v.inMain) > 0 {
 		out = append(out, routeQuery{table: mainTable, not: v.owner.Protocol, keep: inTheWay})
