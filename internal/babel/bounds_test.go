@@ -118,3 +118,21 @@ func TestStarvedRouteIsAskedForUntilSomebodyAnswers(t *testing.T) {
 	b.announce(k, router(9), 2, 5000)
 	r.want(k, "b")
 }
+
+// Links that come and go with the configuration take the places of those that went.
+func TestPlacesOfLinksAreUsedAgain(t *testing.T) {
+	config := func(i int) Config {
+		return Config{Links: []Link{{Name: "a", Tunnel: true}, {Name: fmt.Sprintf("b%d", i), Tunnel: true}}}
+	}
+	s := New(0, config(0), 1)
+	for i := range 100 {
+		s.Configure(Time(i), config(i))
+		at := map[int]bool{}
+		for _, l := range s.links {
+			at[l.slot] = true
+		}
+		if len(at) != 2 || s.slots != 2 {
+			t.Fatalf("after %d changes: links have the places %v of %d", i, at, s.slots)
+		}
+	}
+}

@@ -54,12 +54,24 @@ type link struct {
 }
 
 func (s *Speaker) newLink(c Link) *link {
-	l := &link{Link: c, s: s, slot: s.slots}
-	s.slots++
+	l := &link{Link: c, s: s, slot: s.freeSlot()}
 	l.hello = newTimer(func(Time) { l.sendHello() })
 	l.full = newTimer(func(Time) { l.announceAll() })
 	l.queue.init(l)
 	return l
+}
+
+// freeSlot returns the first slot of entry.sent that no link has.
+func (s *Speaker) freeSlot() int {
+	used := make([]bool, len(s.links)+1)
+	for _, l := range s.links {
+		if l.slot < len(used) {
+			used[l.slot] = true
+		}
+	}
+	slot := slices.Index(used, false)
+	s.slots = max(s.slots, slot+1)
+	return slot
 }
 
 // same reports whether a configuration leaves what neighbours know of the link as it is.

@@ -94,7 +94,9 @@ func (q *queue) differs(e *entry) bool {
 // told returns what a link was last told of an entry.
 func (e *entry) told(l *link) *sent {
 	if l.slot >= len(e.sent) {
-		e.sent = append(e.sent, make([]sent, l.slot+1-len(e.sent))...)
+		longer := make([]sent, l.s.slots) // and no more: of all that a speaker keeps this is the most
+		copy(longer, e.sent)
+		e.sent = longer
 	}
 	return &e.sent[l.slot]
 }
@@ -165,8 +167,9 @@ func (q *queue) send(n *neighbour, entries []*entry, try int) {
 	enc := l.encoder()
 	var in []*entry
 	d := q.deliver(n, try, enc)
+	u := new(wire.Update)
 	for _, e := range entries {
-		u := l.update(e)
+		*u = l.update(e)
 		if u.Metric < wire.Infinity && !e.own {
 			e.lower(l.s.now, u.RouterID, u.Seqno, u.Metric) // before it is sent
 		}

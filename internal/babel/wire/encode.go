@@ -86,6 +86,8 @@ func (e *Encoder) Add(t TLV) bool {
 		e.ihu(v, t)
 	case Update:
 		ok = e.update(v, t)
+	case *Update: // so that who writes many does not copy each to the heap
+		ok = e.update(*v, t)
 	case RouteRequest:
 		e.routeRequest(v, t)
 	case SeqnoRequest:
