@@ -84,7 +84,8 @@ func NewBatch() *Batch {
 	return b
 }
 
-// fill receives as many packets as there are, and reports false where there are none.
+// fill receives as many packets as there are, and reports false where there are none. It
+// never waits (see outgoing.send).
 func (b *Batch) fill(fd uintptr) bool {
 	for i := range b.headers {
 		h := &b.headers[i].header
@@ -93,7 +94,7 @@ func (b *Batch) fill(fd uintptr) bool {
 		h.Flags = 0
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd,
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd,
 			uintptr(unsafe.Pointer(&b.headers[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
