@@ -110,10 +110,11 @@ type Announcement struct {
 
 // Timing are the speaker's intervals. A zero field is its default.
 type Timing struct {
-	Active time.Duration // between hellos on a link that carries traffic: 100 ms
-	Idle   time.Duration // on one that does not: 1 s
-	Linger time.Duration // how long a link counts as active after its last traffic: 10 s
-	Update time.Duration // between full announcements of all routes: 60 s
+	Active  time.Duration // between hellos on a tunnel that carries traffic: 100 ms
+	Idle    time.Duration // on one that does not: 2 s
+	Segment time.Duration // on a link that is no tunnel: 1 s
+	Linger  time.Duration // how long a tunnel counts as active after its last traffic: 10 s
+	Update  time.Duration // between full announcements of all routes: 60 s
 }
 
 // Datagram is a packet to send at once, from Address and port 6696 of the link.

@@ -115,10 +115,24 @@ func (l *link) stop(why string) {
 func (l *link) active() bool { return l.Tunnel && l.s.now < l.activeUntil }
 
 func (l *link) interval() time.Duration {
-	if l.active() {
+	switch {
+	case !l.Tunnel:
+		return l.s.timing.Segment
+	case l.active():
 		return l.s.timing.Active
 	}
 	return l.s.timing.Idle
+}
+
+// often returns with how many hellos one IHU goes, which measures a round trip.
+func (l *link) often() int {
+	switch {
+	case !l.Tunnel:
+		return 3
+	case l.active():
+		return 2
+	}
+	return 1
 }
 
 // everybody is to whom packets for all neighbours of the link go.
@@ -188,11 +202,7 @@ func (l *link) sendHello() {
 	l.s.timers.reset(l.hello, next)
 	l.announced = interval
 	l.turn++
-	often := 3 // an IHU with every third hello, with every second one where there are many
-	if l.active() {
-		often = 2
-	}
-	withIHU := l.turn >= often
+	withIHU := l.turn >= l.often()
 	if withIHU {
 		l.turn = 0
 	}

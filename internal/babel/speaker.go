@@ -41,7 +41,8 @@ type Speaker struct {
 // withDefaults fills in what is zero.
 func (t Timing) withDefaults() Timing {
 	t.Active = cmp.Or(t.Active, 100*time.Millisecond)
-	t.Idle = cmp.Or(t.Idle, time.Second)
+	t.Idle = cmp.Or(t.Idle, 2*time.Second)
+	t.Segment = cmp.Or(t.Segment, time.Second)
 	t.Linger = cmp.Or(t.Linger, 10*time.Second)
 	t.Update = cmp.Or(t.Update, time.Minute)
 	return t
