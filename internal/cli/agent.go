@@ -76,7 +76,7 @@ leaves all forwarding as it is: "tombolo down", or --down, takes everything away
 
 // Memory of an agent: it works little and lives long, so it may collect often.
 const (
-	agentGC     = 30
+	agentGC     = 20
 	agentMemory = 24 << 20
 	agentYoung  = 10 * time.Second // after which it has read and learned most of what it will
 )
