@@ -111,7 +111,7 @@ type Announcement struct {
 // Timing are the speaker's intervals. A zero field is its default.
 type Timing struct {
 	Active  time.Duration // between hellos on a tunnel that carries traffic: 100 ms
-	Idle    time.Duration // on one that does not: 2 s
+	Idle    time.Duration // on one that does not: 2 s; half of it while nobody is there
 	Segment time.Duration // on a link that is no tunnel: 1 s
 	Linger  time.Duration // how long a tunnel counts as active after its last traffic: 10 s
 	Update  time.Duration // between full announcements of all routes: 60 s

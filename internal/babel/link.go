@@ -120,6 +120,8 @@ func (l *link) interval() time.Duration {
 		return l.s.timing.Segment
 	case l.active():
 		return l.s.timing.Active
+	case !slices.ContainsFunc(l.neighbours, func(n *neighbour) bool { return n.alive }):
+		return l.s.timing.Idle / 2 // its return is waited for
 	}
 	return l.s.timing.Idle
 }
