@@ -13,7 +13,7 @@ import (
 
 const (
 	rounds = 7
-	amount = "8M" // of each measurement
+	amount = "16M" // of each measurement
 )
 
 // TestThroughput measures TCP between two LAN hosts in bits/s: through what tombolo applies

@@ -40,7 +40,8 @@ func benchKernel(ctx context.Context, _ options) ([]result, error) {
 }
 
 // kernelResults makes the table's lines of rates in bits/s, by way and round. What
-// masquerades is compared with what masquerades.
+// masquerades is compared with what masquerades, and what does not with the mean of both
+// that were set up by hand.
 func kernelResults(rates map[string][]float64) ([]result, error) {
 	const (
 		what      = "TCP from LAN to LAN, the kernel's WireGuard in an emulated machine, "
@@ -59,7 +60,12 @@ func kernelResults(rates map[string][]float64) ([]result, error) {
 		{"static, masquerading", byHandNAT, "by tombolo, static links, masquerading", true},
 		{"babel, masquerading", byHandNAT, "by tombolo, babel links, masquerading", true},
 	} {
-		got, base := rates[line.way], rates[line.than]
+		got, base := rates[line.way], slices.Clone(rates[line.than])
+		if again := rates[byHandAgain]; line.bound && line.than == byHand && len(again) == len(base) {
+			for i := range base {
+				base[i] = (base[i] + again[i]) / 2
+			}
+		}
 		if len(got) == 0 || len(got) != len(base) {
 			return nil, fmt.Errorf("%d rates %s, and %d %s", len(got), line.way, len(base), line.than)
 		}

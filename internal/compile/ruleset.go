@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -10,83 +11,45 @@ import (
 	"tombolo/internal/state"
 )
 
-// ruleset returns the site's one nftables table. It accepts what is ours and drops
-// nothing: another table's drop stands, as it would without us.
+// ruleset returns the site's one nftables table. It drops nothing, and accepts nothing that
+// is not accepted without it: another table's drop would stand. A chain in which there is
+// nothing to do is left out, since every packet would pay for it.
 func ruleset(r *state.Router) state.Ruleset {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", r.Owner.RulesetTable)
-	inputChain(&b, r)
-	forwardChain(&b, r.Interfaces)
-	mssChain(&b, r.Interfaces)
+	if len(r.Interfaces) > 0 {
+		mssChains(&b, r.Interfaces)
+	}
 	postroutingChain(&b, r)
 	b.WriteString("}\n")
 	text := b.String()
 	return state.Ruleset{Family: "inet", Table: r.Owner.RulesetTable, Text: text, Digest: state.RulesetDigest(text)}
 }
 
-// inputChain accepts the tunnels' own packets, and what Babel routers say: always from a
-// link-local address to port 6696 (RFC 8966 §4).
-func inputChain(b *strings.Builder, r *state.Router) {
-	var ports []int
-	for _, f := range r.Interfaces {
-		ports = append(ports, int(f.WireGuard.ListenPort))
-	}
-	slices.Sort(ports)
-	b.WriteString("\tchain input {\n\t\ttype filter hook input priority filter - 5; policy accept;\n")
-	if len(ports) > 0 {
-		fmt.Fprintf(b, "\t\tudp dport %s accept comment \"tunnels\"\n", anonymous(ports, strconv.Itoa))
-	}
-	if r.Babel != nil {
-		var devices []string
-		for _, l := range r.Babel.Links {
-			devices = append(devices, l.Device)
-		}
-		slices.Sort(devices)
-		fmt.Fprintf(b, "\t\tiifname %s ip6 saddr fe80::/10 udp dport 6696 accept comment \"babel\"\n", anonymous(devices, strconv.Quote))
-	}
-	b.WriteString("\t}\n")
-}
-
-func forwardChain(b *strings.Builder, interfaces []state.Interface) {
-	b.WriteString("\tchain forward {\n\t\ttype filter hook forward priority filter - 5; policy accept;\n")
-	if len(interfaces) > 0 {
-		names := anonymous(interfaceNames(interfaces), strconv.Quote)
-		fmt.Fprintf(b, "\t\tiifname %s accept\n\t\toifname %s accept\n", names, names)
-	}
-	b.WriteString("\t}\n")
-}
-
-// mssChain keeps TCP from sending segments that no tunnel on the way can carry: what
+// mssChains keep TCP from sending segments that no tunnel on the way can carry: what
 // leaves by a link is clamped to its route, and what enters by one to that link, since the
 // other end may be a router that runs nothing of ours. An nftables rule never raises the
-// value (net/netfilter/nft_exthdr.c).
-func mssChain(b *strings.Builder, interfaces []state.Interface) {
-	b.WriteString("\tchain mss {\n\t\ttype filter hook forward priority mangle; policy accept;\n")
+// value (net/netfilter/nft_exthdr.c). All packets but a connection's first pass one rule.
+func mssChains(b *strings.Builder, interfaces []state.Interface) {
+	b.WriteString("\tchain mss {\n")
+	fmt.Fprintf(b, "\t\toifname %s tcp option maxseg size set rt mtu\n", anonymous(interfaceNames(interfaces), strconv.Quote))
 	byMTU := map[int][]string{}
 	for _, f := range interfaces {
 		byMTU[f.MTU] = append(byMTU[f.MTU], f.Name)
 	}
-	if len(interfaces) > 0 {
-		fmt.Fprintf(b, "\t\toifname %s tcp flags syn / syn,rst tcp option maxseg size set rt mtu\n",
-			anonymous(interfaceNames(interfaces), strconv.Quote))
-	}
-	mtus := make([]int, 0, len(byMTU))
-	for m := range byMTU {
-		mtus = append(mtus, m)
-	}
-	slices.Sort(mtus)
-	for _, m := range mtus {
+	for _, m := range slices.Sorted(maps.Keys(byMTU)) {
 		slices.Sort(byMTU[m])
 		names := anonymous(byMTU[m], strconv.Quote)
 		for _, family := range []struct {
 			name    string
 			headers int // IP and TCP, without options
 		}{{"ipv4", 20 + 20}, {"ipv6", 40 + 20}} {
-			fmt.Fprintf(b, "\t\tiifname %s meta nfproto %s tcp flags syn / syn,rst tcp option maxseg size set %d\n",
-				names, family.name, m-family.headers)
+			fmt.Fprintf(b, "\t\tiifname %s meta nfproto %s tcp option maxseg size set %d\n", names, family.name, m-family.headers)
 		}
 	}
 	b.WriteString("\t}\n")
+	b.WriteString("\tchain forward {\n\t\ttype filter hook forward priority mangle; policy accept;\n")
+	b.WriteString("\t\ttcp flags syn / syn,rst jump mss\n\t}\n")
 }
 
 // postroutingChain hides the LANs behind the uplinks' addresses, except from sites that
@@ -101,9 +64,13 @@ func postroutingChain(b *strings.Builder, r *state.Router) {
 		}
 	}
 	slices.SortFunc(sources, state.ComparePrefixes)
+	hides := func(u state.Uplink) bool { return u.Masquerade && len(sources) > 0 }
+	if !slices.ContainsFunc(r.Uplinks, hides) {
+		return
+	}
 	b.WriteString("\tchain postrouting {\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n")
 	for _, u := range r.Uplinks {
-		if !u.Masquerade || len(sources) == 0 {
+		if !hides(u) {
 			continue
 		}
 		if direct := directPrefixes(u.Device, r); len(direct) > 0 {
