@@ -175,7 +175,8 @@ func (s *soak) move(i int) {
 	old := s.uplink[i]
 	s.uplink[i] = s.next
 	s.next = 10 + (s.next-9)%200
-	s.sh(s.sites[i], fmt.Sprintf("ip address add 198.51.100.%d/24 dev eth0; ip address delete 198.51.100.%d/24 dev eth0", s.uplink[i], old))
+	// Without that setting the second address would go with the first.
+	s.sh(s.sites[i], fmt.Sprintf("sysctl -qw net.ipv4.conf.eth0.promote_secondaries=1; ip address add 198.51.100.%d/24 dev eth0; ip address delete 198.51.100.%d/24 dev eth0", s.uplink[i], old))
 }
 
 // anotherLAN gives a LAN another prefix, and applies the changed file everywhere.
