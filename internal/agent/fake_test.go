@@ -72,7 +72,7 @@ func (k *fakeKernel) Routes(ctx context.Context, tables []uint32, protocol uint8
 	r, err := k.Read(ctx, state.Router{})
 	var out []state.Route
 	for _, t := range r.Routes {
-		if t.Protocol == protocol {
+		if t.Protocol == protocol && (len(tables) == 0 || slices.Contains(tables, t.Table)) {
 			out = append(out, t)
 		}
 	}

@@ -87,6 +87,7 @@ func newHost(m *Machine, s Socket, t *table, h *hub, p *problems, start time.Tim
 	if out.config, err = out.newConfig(); err != nil {
 		return nil, err
 	}
+	t.beside(w.Router.Routes)
 	out.speaker = babel.New(out.now(), out.config, out.seed)
 	return out, nil
 }
@@ -198,7 +199,7 @@ func (h *host) handle(ps []udp.Packet) {
 
 // carry carries out what the speaker says.
 func (h *host) carry(o babel.Output) {
-	h.table.put(o.Routes, h.wanted.Router.Babel, h.wanted.Router.Routes) // first: what is sent may say that we forward
+	h.table.put(o.Routes, h.wanted.Router.Babel) // first: what is sent may say that we forward
 	for _, d := range o.Send {
 		l, ok := h.links[d.Link]
 		if !ok {
@@ -302,6 +303,7 @@ func hasAddress(d kernel.Device, a netip.Addr) bool {
 
 // reconfigure gives the speaker a new configuration, if it is another one.
 func (h *host) reconfigure() {
+	h.table.beside(h.wanted.Router.Routes)
 	c, err := h.newConfig()
 	h.problems.set("babel", err)
 	if err != nil || reflect.DeepEqual(c, h.config) {
@@ -325,7 +327,7 @@ func (h *host) reconfigure() {
 			again = append(again, babel.RouteChange{Key: e.Key, Hop: e.Hop})
 		}
 	}
-	h.table.put(again, h.wanted.Router.Babel, h.wanted.Router.Routes)
+	h.table.put(again, h.wanted.Router.Babel)
 }
 
 // errEnded says that the speaker runs no more.

@@ -62,8 +62,19 @@ func newTable(config state.Babel, k RouteTable, report func(error)) *table {
 	}
 }
 
-// put says what is to be there now, on a router that holds these compiled routes too.
-func (t *table) put(changes []babel.RouteChange, config *state.Babel, compiled []state.Route) {
+// beside says which compiled routes the router holds.
+func (t *table) beside(compiled []state.Route) {
+	t.mu.Lock()
+	changed := !slices.Equal(t.specific.compiled, compiled)
+	t.specific.compiled, t.specific.changed = compiled, t.specific.changed || changed
+	t.mu.Unlock()
+	if changed {
+		t.poke()
+	}
+}
+
+// put says what is to be there now.
+func (t *table) put(changes []babel.RouteChange, config *state.Babel) {
 	if len(changes) == 0 {
 		return
 	}
@@ -86,7 +97,6 @@ func (t *table) put(changes []babel.RouteChange, config *state.Babel, compiled [
 			delete(t.want, at)
 		}
 	}
-	t.specific.compiled = compiled
 	t.mu.Unlock()
 	t.poke()
 }
@@ -207,9 +217,16 @@ func (t *table) run(ctx context.Context) {
 		// A device that goes is refused once or twice before the speaker knows: that is
 		// no problem yet.
 		if err == nil || wait > time.Second {
-			t.report(err)
+			t.report(errors.Join(err, t.excess()))
 		}
 	}
+}
+
+// excess says which routes have no place. Nothing but a change of theirs mends that.
+func (t *table) excess() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.specific.excess
 }
 
 // shaken reports whether after a change the kernel may hold other routes than before: when
@@ -245,8 +262,11 @@ func (t *table) write(ctx context.Context) error {
 			return err
 		}
 	}
-	ops, excess := t.ops(stale)
-	return errors.Join(t.apply(ctx, ops), excess)
+	ops := t.ops(stale)
+	if len(ops) > 0 && t.excess() != nil {
+		t.poke() // what these free may be a place for it
+	}
+	return t.apply(ctx, ops)
 }
 
 // read finds out what the kernel holds.
@@ -256,7 +276,7 @@ func (t *table) read(ctx context.Context) error {
 		return fmt.Errorf("read learned rules: %w", err)
 	}
 	t.mu.Lock()
-	tables := append([]uint32{t.config.Table}, t.specific.found(rules)...)
+	tables := append([]uint32{t.config.Table}, t.specific.found(rules, t.settled)...)
 	t.mu.Unlock()
 	routes, err := t.kernel.Routes(ctx, tables, t.config.Protocol)
 	if err != nil {
@@ -279,13 +299,13 @@ func (t *table) read(ctx context.Context) error {
 }
 
 // ops returns what is to be done, and forgets what was dirty. all looks at everything and
-// not only at what changed. The error says what cannot be done.
-func (t *table) ops(all bool) (ops []plan.Op, excess error) {
+// not only at what changed.
+func (t *table) ops(all bool) []plan.Op {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	dirty := t.dirty
 	t.dirty = map[state.RouteKey]bool{}
-	t.specific.lay(t.want, t.have, dirty)
+	t.specific.lay(t.want, t.have, t.rules, dirty)
 	if all {
 		for k := range t.want {
 			dirty[k] = true
@@ -302,7 +322,7 @@ func (t *table) ops(all bool) (ops []plan.Op, excess error) {
 	if t.settled {
 		t.dropped = map[babel.Key]bool{}
 	}
-	var removals []plan.Op
+	var ops, removals []plan.Op
 	for _, k := range slices.SortedFunc(maps.Keys(dirty), compareKeys) {
 		want, wanted := t.want[k]
 		if !wanted {
@@ -319,8 +339,7 @@ func (t *table) ops(all bool) (ops []plan.Op, excess error) {
 		}
 	}
 	// No rule leads to a table before all is in it, nor after something has left it.
-	ops = slices.Concat(throwsFirst(ops), t.specific.ruleOps(t.rules, t.settled), removals)
-	return ops, t.specific.excess
+	return slices.Concat(throwsFirst(ops), t.specific.ruleOps(t.rules, t.settled), removals)
 }
 
 // throwsFirst has what a wider route must not swallow stand before it.

@@ -101,7 +101,7 @@ func startTable(t *testing.T, held ...state.Route) *tableBench {
 }
 
 func (b *tableBench) change(cs ...babel.RouteChange) {
-	b.put(cs, &b.config, nil)
+	b.put(cs, &b.config)
 	synctest.Wait()
 }
 

@@ -31,7 +31,8 @@ const (
 	// sessionLife is how long a session lasts without a new handshake (REJECT_AFTER_TIME).
 	sessionLife = 180 * time.Second
 
-	// A rate is over the last rateSpan, and over no less than rateLeast.
+	// A rate is over the last rateSpan, or since the last look where that is longer ago, and
+	// over no less than rateLeast.
 	rateSpan  = 10 * time.Second
 	rateLeast = time.Second
 )
@@ -175,7 +176,9 @@ func (o *observer) run(ctx context.Context) {
 		if w, h := o.subject(); w.Router.Version != 0 {
 			err := o.lookAt(ctx, w, h, tunnels, devices)
 			o.problems.set("observe", err)
-			tunnels, devices = noTunnels, err != nil
+			if devices = err != nil; err == nil {
+				tunnels = noTunnels
+			}
 		}
 		if asked != nil {
 			close(asked)
@@ -219,7 +222,7 @@ func (o *observer) lookAt(ctx context.Context, w Wanted, h *host, tunnels int, d
 		}
 	}
 	if tunnels != noTunnels {
-		here, at := o.whose(w.Router, tunnels == allTunnels)
+		here, at := o.whose(w.Router, last.tunnels, tunnels == allTunnels)
 		seen, err := o.eyes.Tunnels(slices.Collect(maps.Keys(at)))
 		if err != nil {
 			return err
@@ -246,8 +249,9 @@ func (o *observer) lookAt(ctx context.Context, w Wanted, h *host, tunnels int, d
 	return nil
 }
 
-// whose returns a router's interfaces, and at which of them to look now.
-func (o *observer) whose(r state.Router, all bool) (here, at map[string]bool) {
+// whose returns a router's interfaces, and at which of them to look now: also at those that
+// were not there the last time.
+func (o *observer) whose(r state.Router, last map[string]kernel.Tunnel, all bool) (here, at map[string]bool) {
 	here, at = map[string]bool{}, map[string]bool{}
 	for _, f := range r.Interfaces {
 		here[f.Name] = true
@@ -260,6 +264,11 @@ func (o *observer) whose(r state.Router, all bool) (here, at map[string]bool) {
 			if a.While == state.Handshake {
 				at[a.Device] = true
 			}
+		}
+	}
+	for name := range here {
+		if _, seen := last[name]; !seen {
+			at[name] = true
 		}
 	}
 	for range lookMost {

@@ -36,7 +36,7 @@ func newRouting(m *Machine, h *hub, p *problems, start time.Time) *routing {
 func (r *routing) follow(ctx context.Context, w Wanted) {
 	b := w.Router.Babel
 	if r.table != nil && (b == nil || w.Router.Owner != r.owner || b.Table != r.config.Table ||
-		b.Protocol != r.config.Protocol || b.Site != r.config.Site) {
+		b.Protocol != r.config.Protocol || b.Site != r.config.Site || b.Sources != r.config.Sources) {
 		r.problems.set("routing", r.retire(ctx))
 	}
 	if b == nil {

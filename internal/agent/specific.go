@@ -28,14 +28,15 @@ type sources struct {
 	compiled []state.Route
 	changed  bool // since lay
 
-	tables map[netip.Prefix]uint32 // of sources; nil before found
+	tables map[netip.Prefix]uint32 // of sources
+	swept  bool                    // nothing of an earlier agent's can be left in tables of no source
 	placed map[state.RouteKey]state.Route
 	rules  map[state.Rule]bool
 	excess error // what has no place
 }
 
 func newSources(config state.Babel) sources {
-	return sources{config: config, routes: map[babel.Key]state.Route{}}
+	return sources{config: config, routes: map[babel.Key]state.Route{}, tables: map[netip.Prefix]uint32{}}
 }
 
 // ownTable reports whether a route lies where those for everybody do.
@@ -47,19 +48,21 @@ func (s *sources) put(k babel.Key, r state.Route, wanted bool) {
 		s.changed = s.changed || len(s.routes) > 0
 		return
 	}
+	if s.config.Sources.Tables == 0 {
+		return // applied by a version that had no tables for them
+	}
 	s.changed = true
-	if s.routes[k] = r; !wanted {
+	// A default that leads nowhere would end the lookup for all prefixes too: the kernel
+	// passes over what it finds, and not over an error (net/ipv4/fib_rules.c,
+	// fib4_rule_suppress).
+	if s.routes[k] = r; !wanted || r.Type != state.Unicast && k.Dst.Bits() == 0 {
 		delete(s.routes, k)
 	}
 }
 
 // found takes the rules that are there, and returns the tables in which routes may lie. An
-// earlier agent's sources keep their tables.
-func (s *sources) found(rules []state.Rule) []uint32 {
-	first := s.tables == nil
-	if first {
-		s.tables = map[netip.Prefix]uint32{}
-	}
+// earlier agent's sources keep their tables; once it has settled, what lies in others goes.
+func (s *sources) found(rules []state.Rule, settled bool) []uint32 {
 	var tables []uint32
 	for i := range s.config.Sources.Tables {
 		tables = append(tables, s.config.Sources.Table+i)
@@ -70,9 +73,10 @@ func (s *sources) found(rules []state.Rule) []uint32 {
 			s.tables[r.From] = r.Table
 		}
 	}
-	if !first && len(s.tables) == 0 {
+	if s.swept && len(s.tables) == 0 {
 		return nil
 	}
+	s.swept = settled
 	return tables
 }
 
@@ -87,8 +91,8 @@ func (s *sources) sourceOf(table uint32) netip.Prefix {
 }
 
 // lay makes placed and rules of routes, and marks what that changes as dirty. all are the
-// other learned routes, have what the kernel holds.
-func (s *sources) lay(all, have map[state.RouteKey]state.Route, dirty map[state.RouteKey]bool) {
+// other learned routes, have and rules what the kernel holds.
+func (s *sources) lay(all, have map[state.RouteKey]state.Route, rules map[state.Rule]bool, dirty map[state.RouteKey]bool) {
 	if !s.changed && s.placed != nil && s.excess == nil {
 		return
 	}
@@ -99,7 +103,7 @@ func (s *sources) lay(all, have map[state.RouteKey]state.Route, dirty map[state.
 	for k := range s.routes {
 		of[k.Src] = append(of[k.Src], k.Dst)
 	}
-	s.free(of, have)
+	s.free(of, have, rules)
 	for _, src := range slices.SortedFunc(maps.Keys(of), state.ComparePrefixes) {
 		depth := uint32(0)
 		for o := range of {
@@ -127,11 +131,15 @@ func (s *sources) lay(all, have map[state.RouteKey]state.Route, dirty map[state.
 	}
 }
 
-// free forgets the tables that nothing needs any more.
-func (s *sources) free(of map[netip.Prefix][]netip.Prefix, have map[state.RouteKey]state.Route) {
+// free forgets the tables that nothing needs any more: of a source that is gone, when it
+// has no route there and no rule leads there.
+func (s *sources) free(of map[netip.Prefix][]netip.Prefix, have map[state.RouteKey]state.Route, rules map[state.Rule]bool) {
 	used := map[uint32]bool{}
 	for k := range have {
 		used[k.Table] = true
+	}
+	for r := range rules {
+		used[r.Table] = true
 	}
 	maps.DeleteFunc(s.tables, func(src netip.Prefix, table uint32) bool { return of[src] == nil && !used[table] })
 }

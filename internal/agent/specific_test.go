@@ -58,11 +58,13 @@ func leads(routes []state.Route, rules []state.Rule, src, dst netip.Addr) string
 				best = &r
 			}
 		}
-		if best == nil || best.Type == state.Throw || best.Dst.Bits() < rule.Suppress {
+		switch { // fib4_rule_suppress in net/ipv4/fib_rules.c looks at no errors
+		case best == nil || best.Type == state.Throw:
 			continue
-		}
-		if best.Type != state.Unicast {
+		case best.Type != state.Unicast:
 			return string(best.Type)
+		case best.Dst.Bits() < rule.Suppress:
+			continue
 		}
 		return best.Device
 	}
@@ -131,6 +133,39 @@ func TestSourcesOfAnEarlierAgentKeepTheirTables(t *testing.T) {
 	})
 }
 
+// What an agent left that died before its rules were there goes when the next has settled,
+// and a table whose rule still leads there is given to nobody else.
+func TestTablesOfNobodyAreEmptied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		left := old("10.2.0.0/16")
+		left.Table = 131
+		b := startTable(t, left)
+		rule := state.Rule{Priority: 519, From: prefix("10.1.0.0/16"), Action: state.Lookup, Table: 130, Suppress: 1, Protocol: learned}
+		b.kernel.meddle(func(r *state.Router) { r.Rules = []state.Rule{rule} }, ruleChange)
+		synctest.Wait()
+		b.change(from("10.1.0.0/16", by("10.3.0.0/16", "wg-b")))
+		b.change(from("10.1.0.0/16", gone("10.3.0.0/16")), from("10.7.0.0/16", by("10.4.0.0/16", "wg-b")))
+		b.ruled("519 10.1.0.0/16 130", "519 10.7.0.0/16 131")
+		time.Sleep(settleTime + time.Second)
+		b.ruled("519 10.7.0.0/16 131")
+		b.holds("10.4.0.0/16 wg-b")
+	})
+}
+
+// A compiled route that comes or goes is passed by, although nothing else is learned.
+func TestCompiledRoutesArePassedBy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startTable(t)
+		b.change(from("10.1.0.0/16", by("10.2.0.0/16", "wg-b")))
+		b.beside([]state.Route{{Table: 110, Dst: prefix("10.2.5.0/24"), Type: state.Unicast, Device: "wg-s"}, {Table: 111, Dst: prefix("10.2.6.0/24"), Type: state.Unreachable}})
+		synctest.Wait()
+		b.holds("10.2.0.0/16 wg-b", "10.2.5.0/24 throw")
+		b.beside(nil)
+		synctest.Wait()
+		b.holds("10.2.0.0/16 wg-b")
+	})
+}
+
 // Too many sources are a problem, and the others have their places.
 func TestThereIsAnEndOfTablesForSources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -173,6 +208,7 @@ func TestPacketsGoByTheMostSpecificPair(t *testing.T) {
 		}
 		compiled := []state.Route{{Table: 110, Dst: prefix("10.1.64.0/19"), Type: state.Unicast, Device: "static", Protocol: owner().Protocol}}
 		b.kernel.meddle(func(x *state.Router) { x.Routes = append(x.Routes, compiled...) }, ruleChange)
+		b.beside(compiled)
 		chosen := map[babel.Key]string{{Dst: compiled[0].Dst}: "static"}
 		for range 400 {
 			var changes []babel.RouteChange
@@ -189,7 +225,9 @@ func TestPacketsGoByTheMostSpecificPair(t *testing.T) {
 				switch r.IntN(5) {
 				case 0:
 					c.Hop = &babel.Hop{Unreachable: true}
-					chosen[k] = "unreachable"
+					if k.Dst.Bits() > 0 {
+						chosen[k] = "unreachable"
+					}
 				case 1, 2:
 					link := []string{"wg-b", "br-lan"}[r.IntN(2)]
 					c.Hop = &babel.Hop{Link: link, NextHop: netip.MustParseAddr("fe80::2")}
@@ -201,7 +239,7 @@ func TestPacketsGoByTheMostSpecificPair(t *testing.T) {
 				}
 				changes = append(changes, c)
 			}
-			b.put(changes, &b.config, compiled)
+			b.put(changes, &b.config)
 			synctest.Wait()
 			have, _ := b.kernel.Kernel.Read(t.Context(), state.Router{})
 			for range 50 {
@@ -224,7 +262,7 @@ func TestPacketsGoByTheMostSpecificPair(t *testing.T) {
 			}
 		}
 		for k := range chosen {
-			b.put([]babel.RouteChange{{Key: k}}, &b.config, compiled)
+			b.put([]babel.RouteChange{{Key: k}}, &b.config)
 		}
 		synctest.Wait()
 		b.ruled()

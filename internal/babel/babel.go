@@ -18,8 +18,8 @@
 //
 // # Liveness
 //
-// A link that carries traffic has hellos every Active interval, one that does not every
-// Idle one (probing follows use; see Timing). A hello that is overdue makes its sender
+// A tunnel that carries traffic has hellos every Active interval, one that does not every
+// Idle one (probing follows use; see Timing), and another link every Segment one. A hello that is overdue makes its sender
 // suspect: it is asked at once (an acknowledgment request, RFC 8966 §4.6.3), several times,
 // and is dead when nothing at all comes back in the time that a round trip takes. So a dead
 // link is left within two hellos and a round trip, while no single lost packet ends one.

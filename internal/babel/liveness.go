@@ -82,7 +82,7 @@ func (n *neighbour) enough() int { return min(fewProbes+int(n.loss()*20), manyPr
 
 // roundTrip is the time within which an answer must come.
 func (n *neighbour) roundTrip() time.Duration {
-	rtt, of := n.rtts.within(n.link.s.now, rttWindow)
+	rtt, of, _ := n.rtts.within(n.link.s.now, rttWindow)
 	if of == 0 {
 		return blindProbe
 	}

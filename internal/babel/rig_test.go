@@ -21,6 +21,12 @@ type rig struct {
 	fired  int // ticks
 }
 
+// stamped is a hello's time, and its timestamp.
+type stamped struct {
+	at    Time
+	stamp time.Duration
+}
+
 // peer is a neighbour. Its clock is 1 s ahead of the speaker's; a packet takes half of rtt.
 type peer struct {
 	r       *rig
@@ -35,7 +41,7 @@ type peer struct {
 	every  time.Duration
 	seqno  uint16
 
-	stamps   []sample   // the speaker's last hellos: when, and their timestamps
+	stamps   []stamped  // the speaker's last hellos: when, and their timestamps
 	said     []wire.TLV // that it was sent since the last call of heard
 	hellos   int
 	payloads [][]byte
@@ -141,7 +147,7 @@ func (p *peer) hello() {
 		h.Stamped, h.Timestamp = true, stamp(p.r.now-p.rtt/2+time.Second)
 		for _, s := range p.stamps {
 			if s.at+p.rtt <= p.r.now { // it had come when this was sent
-				i.Stamped, i.Origin, i.Receive = true, uint32(s.rtt), stamp(s.at+p.rtt/2+time.Second)
+				i.Stamped, i.Origin, i.Receive = true, uint32(s.stamp), stamp(s.at+p.rtt/2+time.Second)
 			}
 		}
 	}
@@ -201,7 +207,7 @@ func (p *peer) hear(tlvs []wire.TLV) {
 		switch t := t.(type) {
 		case wire.Hello:
 			p.hellos++
-			if p.stamps = append(p.stamps, sample{p.r.now, time.Duration(t.Timestamp)}); len(p.stamps) > 20 {
+			if p.stamps = append(p.stamps, stamped{p.r.now, time.Duration(t.Timestamp)}); len(p.stamps) > 20 {
 				p.stamps = p.stamps[1:]
 			}
 		case wire.AckRequest:

@@ -5,19 +5,23 @@ import (
 	"time"
 )
 
-// rtts keeps the last round trips to a neighbour. The one that counts is the smallest of a
-// minute: what is longer waited somewhere, which says nothing about the way. Where all of a
-// few seconds are clearly longer, it is the way that became longer, and what was before is
-// forgotten. So a spike that is shorter than that is not seen, nor is what trembles.
+// rtts keeps the round trips to a neighbour of the last minute. The one that counts is the
+// smallest: what is longer waited somewhere, which says nothing about the way. Where all of
+// a few seconds, or of the last few, are clearly longer, it is the way that became longer,
+// and what was before is forgotten. So a spike that is shorter than that is not seen, nor is
+// what trembles.
 type rtts struct {
-	ring  [64]sample
-	count int // that were taken
-	kept  int // of these the last, that are not forgotten
+	ring   [64]second
+	count  int // seconds that had a sample
+	kept   int // of these the last, that are not forgotten
+	latest time.Duration
 }
 
-type sample struct {
-	at  Time
-	rtt time.Duration
+// second is the smallest of the samples in a second, which begins with the first of them.
+type second struct {
+	at      Time
+	rtt     time.Duration
+	samples int
 }
 
 const (
@@ -31,40 +35,46 @@ const (
 )
 
 func (r *rtts) add(at Time, rtt time.Duration) {
-	r.ring[r.count%len(r.ring)] = sample{at, rtt}
-	r.count++
-	r.kept = min(r.kept+1, len(r.ring))
-	all, _ := r.within(at, rttMemory)
-	recent, n := r.within(at, rttWindow)
-	if n >= rttSamples && recent-all > max(rttShift, all/8) {
-		r.kept = n
+	r.latest = rtt
+	if s := r.back(0); r.kept > 0 && at < s.at+time.Second {
+		s.rtt = min(s.rtt, rtt)
+		s.samples++
+	} else {
+		r.ring[r.count%len(r.ring)] = second{at, rtt, 1}
+		r.count++
+		r.kept = min(r.kept+1, len(r.ring))
+	}
+	all, _, _ := r.within(at, rttMemory)
+	recent, seconds, samples := r.within(at, rttWindow)
+	if samples >= rttSamples && recent-all > max(rttShift, all/8) {
+		r.kept = seconds
 	}
 }
 
-// within returns the smallest round trip of a time that ends now, and of how many it is.
-func (r *rtts) within(now Time, span time.Duration) (best time.Duration, n int) {
+// back returns the last second but n.
+func (r *rtts) back(n int) *second { return &r.ring[(r.count-1-n+len(r.ring))%len(r.ring)] }
+
+// within returns the smallest round trip of a time that ends now, and of how many seconds
+// and samples it is.
+func (r *rtts) within(now Time, span time.Duration) (best time.Duration, seconds, samples int) {
 	best = maxRTT
-	for n < r.kept {
-		s := r.ring[(r.count-1-n)%len(r.ring)]
-		if n >= rttSamples && s.at < now-span {
+	for seconds < r.kept {
+		s := r.back(seconds)
+		if samples >= rttSamples && s.at < now-span {
 			break
 		}
 		best = min(best, s.rtt)
-		n++
+		seconds++
+		samples += s.samples
 	}
-	return best, n
+	return best, seconds, samples
 }
 
-func (r *rtts) last() time.Duration {
-	if r.count == 0 {
-		return 0
-	}
-	return r.ring[(r.count-1)%len(r.ring)].rtt
-}
+func (r *rtts) last() time.Duration { return r.latest }
 
 // smallest returns the round trip that counts; false if there is none.
 func (r *rtts) smallest(now Time) (time.Duration, bool) {
-	best, n := r.within(now, rttMemory)
+	best, n, _ := r.within(now, rttMemory)
 	return best, n > 0
 }
 

@@ -36,7 +36,7 @@ func TestWhichRoundTripCounts(t *testing.T) {
 	counts("a longer way after three seconds", 65*ms)
 	take(1, 200*ms, 64*ms)
 	counts("what was before is forgotten", 64*ms)
-	take(20, 3*time.Second, 65*ms)
+	take(19, 3*time.Second, 65*ms)
 	counts("a little longer, within a minute", 64*ms)
 	take(2, 3*time.Second, 65*ms)
 	counts("and after it", 65*ms)
@@ -46,8 +46,10 @@ func TestWhichRoundTripCounts(t *testing.T) {
 	counts("a longer one, seldom measured, twice", 20*ms)
 	take(1, 3*time.Second, 40*ms)
 	counts("and a third time", 40*ms)
-	take(200, 100*ms, 41*ms)
-	counts("more than are kept", 41*ms)
+	take(500, 100*ms, 41*ms)
+	counts("often measured, within a minute", 40*ms)
+	take(120, 100*ms, 41*ms)
+	counts("and after it", 41*ms)
 }
 
 // What trembles around a short way, as on a busy machine, hardly moves what counts.

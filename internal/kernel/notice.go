@@ -20,7 +20,7 @@ func (w *Watcher) rtnetlink(h header, data []byte) bool {
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		r, ok := decodeRule(data)
 		inRange := w.owner.RuleFirst <= r.Priority && r.Priority <= w.owner.RuleLast
-		ours := ok && (inRange || r.Protocol == w.owner.Protocol)
+		ours := ok && (inRange && r.Protocol != w.owner.Learned() || r.Protocol == w.owner.Protocol)
 		if ours && !slices.Contains(w.ports, h.port) {
 			w.rules = true
 			return true

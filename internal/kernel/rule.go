@@ -129,13 +129,13 @@ func octet(b []byte) uint8 {
 	return b[0]
 }
 
-// Rules returns the rules of our protocol, and reads nothing else.
+// Rules returns our rules, and reads nothing else.
 func (k *Kernel) Rules(ctx context.Context) ([]state.Rule, error) {
 	if err := errors.Join(k.here(), ctx.Err()); err != nil {
 		return nil, err
 	}
 	rules, err := k.readRules()
-	return slices.DeleteFunc(rules, func(r state.Rule) bool { return r.Protocol != k.options.Owner.Protocol }), err
+	return slices.DeleteFunc(rules, func(r state.Rule) bool { return !k.options.Owner.OwnsRule(r) }), err
 }
 
 // readRules returns the rules in our range, ours and others', and those with our protocol

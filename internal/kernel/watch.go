@@ -22,7 +22,7 @@ type Change struct {
 	Links     []LinkState   // those that changed, as they are now, by index
 	Addresses []string      // devices whose addresses changed, by name
 	Routes    []RouteSource // by table and protocol
-	Rules     bool          // one in our range, or of our protocol
+	Rules     bool          // one in our range that is not learned, or of our protocol
 	Ruleset   bool          // a table of our name was changed, made or deleted
 }
 

@@ -86,7 +86,9 @@ const (
 // Announcement is a prefix that the router announces while a condition holds.
 type Announcement struct {
 	Dst netip.Prefix `json:"dst"`
-	Src netip.Prefix `json:"src,omitzero"` // source-specific (RFC 9079)
+	// Src makes it source-specific (RFC 9079). By which way such packets then leave this
+	// router is not the speaker's: rules must say it, before those of Sources.
+	Src netip.Prefix `json:"src,omitzero"`
 
 	While  While      `json:"while"`
 	Device string     `json:"device,omitempty"` // but for Always

@@ -133,6 +133,6 @@ func compareBools(a, b bool) int {
 	}
 }
 
-// Learned returns the protocol number of the routes that a speaker learns. It is not ours
-// in the sense of OwnsRoute: no plan touches such routes.
+// Learned returns the protocol number of the routes that a speaker learns, and of the rules
+// that lead to them. It is not ours in the sense of OwnsRoute: no plan touches those.
 func (o Owner) Learned() uint8 { return o.Protocol + 1 }

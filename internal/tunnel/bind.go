@@ -49,6 +49,7 @@ func newBind(w *watch, moved chan<- struct{}) *bind {
 
 // Open implements conn.Bind.
 func (b *bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
+	b.crossing.forget() // the device begins anew
 	receive, port, err := b.Bind.Open(port)
 	for i, f := range receive {
 		receive[i] = b.attribute(f, b.Bind.Send)

@@ -53,7 +53,7 @@ func (c *crossing) sends(to netip.AddrPort, packet []byte, now time.Time) bool {
 	to = unmapped(to)
 	if initiates {
 		if b, met := c.sent[to]; met && b.initiation == nil && now.Sub(b.at) < crossTime {
-			return false // device itself waits for longer before it begins again
+			return false // device itself waits for longer before it begins again (REKEY_TIMEOUT)
 		}
 	}
 	if c.sent == nil || len(c.sent) >= maxBeginnings {
@@ -96,6 +96,7 @@ func (c *crossing) yields(from netip.AddrPort, packet []byte, now time.Time) (ou
 	return b.initiation, true
 }
 
+// forget is for when device has forgotten what it sent, and may begin again at once.
 func (c *crossing) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

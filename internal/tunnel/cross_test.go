@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -155,5 +156,34 @@ func TestTheOtherEndBeginsWhenItComesUp(t *testing.T) {
 		for r, name := range map[*router]string{a: wa, b: wb} {
 			r.ip("link del " + name)
 		}
+	}
+}
+
+// A tunnel that has just answered, and then begins anew, does so at once.
+func TestATunnelThatBeginsAnewIsHeard(t *testing.T) {
+	a, b := newPair(t)
+	wa, wb := wgPair(t, a, b)
+	b.peerWith(wb, 51002, a, a.addr+":51001")
+	for _, c := range []struct {
+		what string
+		do   func()
+	}{
+		{"down and up", func() {
+			a.ip("link set " + wa + " down")
+			a.ip("link set " + wa + " up")
+		}},
+		{"all set anew", func() {
+			if err := os.WriteFile(a.keyFile("conf"), []byte(a.sh("wg showconf "+wa)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			a.sh("wg setconf " + wa + " " + a.keyFile("conf"))
+		}},
+	} {
+		b.ip("link set " + wb + " down")
+		b.ip("link set " + wb + " up")
+		b.reaches(a.inner, 8*time.Second) // a has answered now
+		t.Log(c.what)
+		c.do()
+		a.reaches(b.inner, 3*time.Second) // WireGuard tries again after five
 	}
 }

@@ -141,14 +141,13 @@ func (r *roaming) remote(text string) (*remote, error) {
 	return e, nil
 }
 
-// retain forgets all but these peers.
+// retain forgets the remotes of all but these peers.
 func (r *roaming) retain(keys map[[32]byte]bool) {
 	r.remotesMu.Lock()
 	defer r.remotesMu.Unlock()
 	for key := range r.remotes {
 		if !keys[key] {
 			delete(r.remotes, key)
-			r.crossing.forget() // whoever is there next begins from nothing
 		}
 	}
 }

@@ -77,6 +77,7 @@ func (d *device) set(lines *bufio.Reader) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err = d.wg.IpcSet(addressed(text))
+	d.bind.crossing.forget() // a peer that was made anew, or has another key, begins from nothing
 	if errno(err) == -int64(unix.EADDRINUSE) {
 		// wireguard-go has closed its sockets; the kernel's driver keeps the former ones
 		// when it cannot have the new (wg_set_device in drivers/net/wireguard/netlink.c).

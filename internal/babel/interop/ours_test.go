@@ -50,7 +50,7 @@ type host struct {
 func newOurs(t *testing.T, number int) *ours {
 	t.Helper()
 	o := &ours{node: newNode(t, number)}
-	o.config.Timing = babel.Timing{Idle: 200 * time.Millisecond}
+	o.config.Timing = babel.Timing{Segment: 200 * time.Millisecond}
 	return o
 }
 
