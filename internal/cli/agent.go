@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -82,7 +81,6 @@ const (
 )
 
 func (a *app) runAgent(ctx context.Context, t *target, group string, stay bool) error {
-	runtime.GOMAXPROCS(1) // it hands packets from one goroutine to the next, which is dearer between threads
 	debug.SetGCPercent(agentGC)
 	debug.SetMemoryLimit(agentMemory)
 	log := slog.New(slog.NewTextHandler(a.err, nil))
