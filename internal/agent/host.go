@@ -32,7 +32,7 @@ const (
 type facts struct {
 	devices  map[string]kernel.Device
 	announce []babel.Announcement
-	overdue  map[string]bool
+	mute     map[string]bool
 }
 
 // host owns a speaker: one goroutine calls it, and carries out what it says.
@@ -60,7 +60,7 @@ type host struct {
 	seen    facts
 	links   map[string]hostLink // those that are up
 	names   map[int]string      // of them, by index
-	overdue map[string]bool
+	mute    map[string]bool
 }
 
 // hostLink is a link that can be sent on.
@@ -79,7 +79,7 @@ func newHost(m *Machine, s Socket, t *table, h *hub, p *problems, start time.Tim
 		seed: binary.BigEndian.Uint64(random[:8]), seqno: binary.BigEndian.Uint16(random[12:]),
 		calls: make(chan func()), facts: make(chan facts, 1), traffic: make(chan map[string]uint64, 1),
 		packets: make(chan []udp.Packet, 16), done: make(chan struct{}),
-		wanted: w, links: map[string]hostLink{}, names: map[int]string{}, overdue: map[string]bool{},
+		wanted: w, links: map[string]hostLink{}, names: map[int]string{}, mute: map[string]bool{},
 	}
 	binary.BigEndian.PutUint32(out.id[:4], w.Router.Babel.Site)
 	copy(out.id[4:], random[8:12])
@@ -91,6 +91,9 @@ func newHost(m *Machine, s Socket, t *table, h *hub, p *problems, start time.Tim
 	out.speaker = babel.New(out.now(), out.config, out.seed)
 	return out, nil
 }
+
+// inherit hands the speaker what an earlier one learned. It is called before run, if at all.
+func (h *host) inherit(hops []babel.RouteChange) { h.carry(h.speaker.Inherit(h.now(), hops)) }
 
 func (h *host) now() babel.Time { return time.Since(h.start) }
 
@@ -251,12 +254,12 @@ func (h *host) see(f facts) {
 		h.reconfigure()
 	}
 	h.bringLinks()
-	for link, overdue := range f.overdue {
-		if h.overdue[link] != overdue {
-			h.carry(h.speaker.Overdue(h.now(), link, overdue))
+	for link, mute := range f.mute {
+		if h.mute[link] != mute {
+			h.carry(h.speaker.Mute(h.now(), link, mute))
 		}
 	}
-	h.overdue = f.overdue
+	h.mute = f.mute
 	h.carry(h.speaker.Announce(h.now(), f.announce))
 }
 

@@ -57,6 +57,22 @@ func newTable(config state.Babel, k RouteTable, report func(error)) *table {
 	}
 }
 
+// inherit returns the hops through tunnels that an earlier agent learned, and that the speaker may keep.
+// It is called before run, if at all.
+func (t *table) inherit(ctx context.Context) []babel.RouteChange {
+	routes, err := t.kernel.Routes(ctx, []uint32{t.config.Table}, t.config.Protocol)
+	if err != nil {
+		return nil // run will say so
+	}
+	var out []babel.RouteChange
+	for _, r := range routes {
+		if r.Type == state.Unicast && r.Metric == learnedMetric {
+			out = append(out, babel.RouteChange{Key: babel.Key{Dst: r.Dst, Src: r.Src}, Hop: &babel.Hop{Link: r.Device}})
+		}
+	}
+	return out
+}
+
 // beside says which compiled routes the router holds.
 func (t *table) beside(compiled []state.Route) {
 	t.mu.Lock()

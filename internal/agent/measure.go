@@ -12,10 +12,11 @@ import (
 const (
 	meterEvery = 200 * time.Millisecond // how soon it is seen that a link carries traffic
 
-	// A WireGuard session is renewed after 120 s by who began it, when it sends
-	// (REKEY_AFTER_TIME), and an attempt is repeated every 5 s (REKEY_TIMEOUT; WireGuard's
-	// whitepaper §6.1): an older one, with data sent and none received, waits in vain.
-	overdueAge = 135 * time.Second
+	// A tunnel that sends and hears nothing for so long is mute: what is sent is answered
+	// within 10 s, by an empty packet if by nothing else (KEEPALIVE_TIMEOUT), and who hears
+	// nothing for 15 s asks for a new session (and REKEY_TIMEOUT; WireGuard's whitepaper §6.2,
+	// 6.5), also where there is no agent any more.
+	muteAfter = 20 * time.Second
 
 	// A rate is over the last rateSpan, or since the last look where that is longer ago, and
 	// over no less than rateLeast.
@@ -35,15 +36,16 @@ type rate struct{ rx, tx float64 }
 type sample struct {
 	at     time.Time
 	rx, tx uint64
+	heard  time.Time // when rx was last seen to grow, or first seen
 }
 
-// measure returns the peers' rates, and finds the tunnels that wait in vain for a handshake.
+// measure returns the peers' rates, and finds the tunnels that are mute.
 // What was known of the tunnels of last that are not looked at now is still so.
 func (o *observer) measure(last sight, seen map[string]kernel.Tunnel, now time.Time) map[peerID]rate {
-	rates, overdue, samples := map[peerID]rate{}, map[string]bool{}, map[peerID][]sample{}
+	rates, mute, samples := map[peerID]rate{}, map[string]bool{}, map[peerID][]sample{}
 	for device, t := range last.tunnels {
-		if v, known := o.overdue[device]; known {
-			overdue[device] = v
+		if v, known := o.mute[device]; known {
+			mute[device] = v
 		}
 		for _, p := range t.Peers {
 			id := peerID{device, p.PublicKey}
@@ -57,7 +59,7 @@ func (o *observer) measure(last sight, seen map[string]kernel.Tunnel, now time.T
 		for _, p := range t.Peers {
 			id := peerID{device, p.PublicKey}
 			before := o.samples[id]
-			this := sample{now, p.Received, p.Sent}
+			this := sample{now, p.Received, p.Sent, now}
 			if n := len(before); n > 1 && now.Sub(before[n-2].at) < rateLeast {
 				before = before[:n-1] // somebody asks often
 			}
@@ -65,10 +67,12 @@ func (o *observer) measure(last sight, seen map[string]kernel.Tunnel, now time.T
 				before = nil // it is another interface of the same name
 			}
 			if n := len(before); n > 0 {
-				age := now.Sub(time.Unix(p.Handshake, 0))
-				quiet := this.tx > before[n-1].tx && this.rx == before[n-1].rx
-				if len(t.Peers) == 1 && p.Handshake > 0 && age > overdueAge {
-					overdue[device] = quiet
+				last := before[n-1]
+				if this.rx == last.rx {
+					this.heard = last.heard
+				}
+				if len(t.Peers) == 1 {
+					mute[device] = this.tx > last.tx && now.Sub(this.heard) >= muteAfter
 				}
 				first := before[0]
 				if d := now.Sub(first.at); d >= rateLeast {
@@ -82,7 +86,7 @@ func (o *observer) measure(last sight, seen map[string]kernel.Tunnel, now time.T
 			samples[id] = before
 		}
 	}
-	o.samples, o.overdue = samples, overdue
+	o.samples, o.mute = samples, mute
 	return rates
 }
 

@@ -52,7 +52,7 @@ type observer struct {
 	eyes    Eyes
 	opened  state.Owner
 	samples map[peerID][]sample
-	overdue map[string]bool // tunnels, by name
+	mute    map[string]bool // tunnels, by name
 	turn    int             // of the tunnels, whose it is to be looked at next
 	probes  map[netip.Addr]*probe
 	said    map[babel.Key]bool // announced at the last look
@@ -258,7 +258,7 @@ func (o *observer) inform(h *host, s sight) {
 	if h == nil {
 		return
 	}
-	f := facts{devices: s.devices, overdue: o.overdue}
+	f := facts{devices: s.devices, mute: o.mute}
 	for _, a := range s.announc {
 		if a.Now {
 			f.announce = append(f.announce, babel.Announcement{Key: babel.Key{Dst: a.Dst, Src: a.Src}})

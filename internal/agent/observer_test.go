@@ -14,31 +14,38 @@ import (
 	"tombolo/internal/state"
 )
 
-// A tunnel is overdue when it sends, hears nothing, and its session should have been renewed.
-func TestOverdueTunnels(t *testing.T) {
-	now := time.Unix(10_000, 0)
-	peer := func(age time.Duration, sent, received uint64) map[string]kernel.Tunnel {
-		p := state.Peer{PublicKey: key.Public{1}, Sent: sent, Received: received}
-		if age > 0 {
-			p.Handshake = now.Add(-age).Unix()
+// A tunnel is mute when it sends for long and nothing at all comes back.
+func TestMuteTunnels(t *testing.T) {
+	type count struct{ sent, received uint64 }
+	still := func(n int, c count) (all []count) {
+		for range n {
+			all = append(all, c)
+			c.sent += 100
 		}
-		return map[string]kernel.Tunnel{"wg-b": {Peers: []state.Peer{p}}}
+		return all
 	}
 	for what, c := range map[string]struct {
-		before, after map[string]kernel.Tunnel
-		want          bool
+		every  time.Duration
+		counts []count
+		want   bool
 	}{
-		"sends in vain":          {peer(150*time.Second, 100, 100), peer(150*time.Second, 200, 100), true},
-		"still hears":            {peer(150*time.Second, 100, 100), peer(150*time.Second, 200, 101), false},
-		"sends nothing":          {peer(150*time.Second, 100, 100), peer(150*time.Second, 100, 100), false},
-		"is fresh":               {peer(100*time.Second, 100, 100), peer(100*time.Second, 200, 100), false},
-		"never had a handshake":  {peer(0, 100, 0), peer(0, 200, 0), false},
-		"is another of its name": {peer(150*time.Second, 500, 500), peer(150*time.Second, 200, 100), false},
+		"sends in vain":            {5 * time.Second, still(5, count{100, 100}), true},
+		"does so for less":         {5 * time.Second, still(4, count{100, 100}), false},
+		"is seldom looked at":      {21 * time.Second, still(2, count{100, 100}), true},
+		"hears at last":            {5 * time.Second, append(still(6, count{100, 100}), count{900, 132}), false},
+		"hears nothing again":      {5 * time.Second, append(still(6, count{100, 100}), still(3, count{900, 132})...), false},
+		"sends nothing":            {5 * time.Second, slices.Repeat([]count{{100, 100}}, 8), false},
+		"is another of its name":   {5 * time.Second, append(still(6, count{500, 500}), count{200, 100}), false},
+		"has never heard anything": {5 * time.Second, still(5, count{100, 0}), true},
 	} {
 		o := newObserver(&Machine{}, newProblems(newHub(quietLog())))
-		o.measure(sight{}, c.before, now.Add(-2*time.Second))
-		if o.measure(sight{}, c.after, now); o.overdue["wg-b"] != c.want {
-			t.Errorf("a tunnel that %s is overdue: %v", what, !c.want)
+		now := time.Unix(10_000, 0)
+		for _, n := range c.counts {
+			o.measure(sight{}, map[string]kernel.Tunnel{"wg-b": {Peers: []state.Peer{{PublicKey: key.Public{1}, Sent: n.sent, Received: n.received}}}}, now)
+			now = now.Add(c.every)
+		}
+		if o.mute["wg-b"] != c.want {
+			t.Errorf("a tunnel that %s is mute: %v", what, !c.want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"tombolo/internal/babel"
 	"tombolo/internal/state"
 )
 
@@ -22,6 +23,8 @@ type routing struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	swept   map[uint8]bool // protocols of which no route was left when it was last looked
+
+	inherited []babel.RouteChange // until there is a host
 
 	mu    sync.Mutex
 	table *table
@@ -61,6 +64,7 @@ func (r *routing) run(ctx context.Context, w Wanted) error {
 		}
 		r.owner, r.config, r.swept[b.Protocol] = w.Router.Owner, *b, false
 		t := newTable(*b, k, func(err error) { r.problems.set("learned", err) })
+		r.inherited = t.inherit(ctx)
 		ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 		r.running.Go(func() {
 			defer k.Close()
@@ -82,6 +86,8 @@ func (r *routing) run(ctx context.Context, w Wanted) error {
 		_ = socket.Close()
 		return err
 	}
+	h.inherit(r.inherited)
+	r.inherited = nil
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	end := r.cancel
 	r.cancel = func() { cancel(); end() }

@@ -224,7 +224,7 @@ func entryOf(w Wanted, e babel.EntryView, v babel.View, now time.Time, at babel.
 	for _, r := range e.Routes {
 		way := api.Way{
 			Device: r.Link, Peer: peerName(w.Router, r.Link, e.Dst.Addr()), NextHop: r.NextHop, Metric: r.Metric, Cost: wire.Infinity,
-			Chosen: r.Selected, Feasible: r.Feasible, Note: r.Note, Origin: originOf(w, r.RouterID),
+			Chosen: r.Selected, Kept: r.Kept, Feasible: r.Feasible, Note: r.Note, Origin: originOf(w, r.RouterID),
 		}
 		for _, n := range v.Neighbours {
 			if n.Link == r.Link && n.Address == r.Neighbour {

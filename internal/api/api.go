@@ -149,6 +149,7 @@ type Way struct {
 	Metric   uint16     `json:"metric"` // 0xffff: retracted
 	Cost     uint16     `json:"cost"`   // of the link: the part of Metric that is ours
 	Chosen   bool       `json:"chosen"`
+	Kept     bool       `json:"kept,omitempty"` // chosen for want of another, though nobody is heard there
 	Feasible bool       `json:"feasible"`
 	Origin   string     `json:"origin,omitempty"` // the site that announced it, or a router-id
 	Note     string     `json:"note,omitempty"`   // why it is not the chosen one

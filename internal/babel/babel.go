@@ -24,6 +24,9 @@
 // and is dead when nothing at all comes back in the time that a round trip takes. So a dead
 // link is left within two hellos and a round trip, while no single lost packet ends one.
 //
+// Silence alone takes no way away where there is no other: the neighbour may only have lost
+// its speaker (see kept.go).
+//
 // Time is that of the host's clock, from an epoch of its choosing. It never goes back.
 package babel
 
@@ -157,6 +160,7 @@ const (
 	NeighbourDown EventKind = "neighbour down"
 	RouteLearned  EventKind = "route learned" // there was none
 	RouteMoved    EventKind = "route moved"
+	RouteKept     EventKind = "route kept" // nobody is heard at its end, and there is no other
 	RouteLost     EventKind = "route lost"
 	Refused       EventKind = "refused" // somebody announced what they may not
 )

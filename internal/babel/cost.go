@@ -24,8 +24,8 @@ const (
 	// used without a round trip.
 	blindAfter = 3 * time.Second
 
-	// ownAgain is how long a neighbour that began anew may take to announce its own routes.
-	ownAgain = 5 * time.Second
+	// sayAgain is how long a neighbour that began anew may take to announce its routes again.
+	sayAgain = 5 * time.Second
 
 	// The rxcost of a neighbour that loses nothing (RFC 8966 Appendix A): on a segment
 	// that of babeld and BIRD for a wire.
@@ -89,7 +89,7 @@ func (n *neighbour) reckon() {
 		s.reroute(n)
 	case n.cost == wire.Infinity:
 		s.event(Event{Kind: NeighbourDown, Link: n.link.Name, Neighbour: n.address, Reason: "it does not hear us"})
-		n.leave()
+		n.leave(true)
 	default:
 		s.reroute(n)
 	}

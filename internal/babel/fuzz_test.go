@@ -131,7 +131,7 @@ func hostile(t *testing.T, data []byte) []Output {
 		case what < 24:
 			take(s.Traffic(now, link, uint64(d.word())))
 		case what < 28:
-			take(s.Overdue(now, link, true))
+			take(s.Mute(now, link, true))
 		case what < 30:
 			take(s.Configure(now, c))
 		case what < 34:

@@ -37,8 +37,10 @@ type link struct {
 	s    *Speaker
 	slot int // of entry.sent
 	up   bool
+	mute bool // see Speaker.Mute
 
 	neighbours []*neighbour // by address; on a tunnel at most one
+	before     *neighbour   // see Speaker.Inherit; nil where nothing is kept for its sake
 	hello      *timer
 	seqno      uint16        // of multicast hellos
 	announced  time.Duration // the interval of the last hello
@@ -83,7 +85,7 @@ func (l *link) same(c Link) bool {
 }
 
 func (l *link) start() {
-	l.up = true
+	l.up, l.mute = true, false
 	l.seqno, l.turn = uint16(l.s.rand.Uint32()), 0
 	l.meter = meter{}
 	l.guard, l.enc = nil, nil
@@ -102,6 +104,10 @@ func (l *link) stop(why string) {
 	}
 	for len(l.neighbours) > 0 {
 		l.forget(l.neighbours[0], why)
+	}
+	if l.before != nil {
+		l.s.giveUpOn(l.before)
+		l.before = nil
 	}
 	l.up = false
 	l.s.timers.stop(l.hello)
@@ -286,6 +292,7 @@ func (l *link) neighbour(a netip.Addr) *neighbour {
 		return nil
 	}
 	n := l.newNeighbour(a)
+	n.takeOver()
 	l.neighbours = append(l.neighbours, n)
 	slices.SortFunc(l.neighbours, func(a, b *neighbour) int { return a.address.Compare(b.address) })
 	return n

@@ -89,8 +89,9 @@ func (n *neighbour) roundTrip() time.Duration {
 	return max(rtt, min(n.rtts.last(), 2*rtt))*5/4 + probeSlack
 }
 
-// die ends a neighbour: its routes go. tell says so to it, in case it hears us.
-func (n *neighbour) die(why string, tell bool) {
+// die ends a neighbour: its routes go. silent says that it is no more than not heard: it is
+// told so, in case it hears us.
+func (n *neighbour) die(why string, silent bool) {
 	if !n.alive {
 		return
 	}
@@ -100,21 +101,29 @@ func (n *neighbour) die(why string, tell bool) {
 	s.timers.stop(n.overdue)
 	s.timers.stop(n.patience)
 	n.reState()
-	if tell {
+	if silent {
 		s.say(n.link, n.address, n.ihu(false))
 	}
 	if up {
 		s.event(Event{Kind: NeighbourDown, Link: n.link.Name, Neighbour: n.address, Reason: why})
 	}
-	n.leave()
+	n.leave(silent)
 }
 
 // leave takes all that came from a neighbour away. What it was told counts as never said:
 // it takes all that came from us away too. Where it does not, since it never learned of
-// this, introduce retracts what it should not believe any more.
-func (n *neighbour) leave() {
+// this, introduce retracts what it should not believe any more. silent says that nothing
+// worse is known of it than a silence.
+func (n *neighbour) leave(silent bool) {
+	s := n.link.s
 	if n.link.Tunnel {
-		n.link.s.clearSent(n.link, true)
+		s.clearSent(n.link, true)
 	}
-	n.link.s.lose(n)
+	if !silent || n.link.mute {
+		s.lose(n)
+		return
+	}
+	for _, e := range s.order {
+		s.silenced(e, n, false)
+	}
 }

@@ -28,6 +28,7 @@ type neighbour struct {
 
 	heard     Time          // the last packet
 	helloAt   Time          // the last hello
+	present   Time          // since when there was no long time without one
 	interval  time.Duration // until the next, as the last one said
 	multicast seqnos
 	unicast   seqnos
@@ -118,6 +119,9 @@ func (n *neighbour) takeHello(h wire.Hello, at Time) {
 		n.beganAnew()
 	}
 	known := kind.known
+	if n.helloAt == 0 || at-n.helloAt > stillThere {
+		n.present = at
+	}
 	missing, ok := kind.take(h.Seqno)
 	if !ok {
 		return
@@ -148,10 +152,15 @@ func (n *neighbour) revive() {
 	n.late = 0
 	n.rtts = rtts{}
 	n.reckon()
-	// So that it knows at once that we hear it.
-	n.link.activeUntil = max(n.link.activeUntil, n.link.s.now+learning)
-	n.link.turn = math.MaxInt32 - 1
-	n.link.s.timers.sooner(n.link.hello, n.link.s.now+n.link.s.upTo(2*time.Millisecond))
+	n.greet()
+}
+
+// greet sees to it that a neighbour which has begun knows at once that we hear it.
+func (n *neighbour) greet() {
+	l := n.link
+	l.activeUntil = max(l.activeUntil, l.s.now+learning)
+	l.turn = math.MaxInt32 - 1
+	l.s.timers.sooner(l.hello, l.s.now+l.s.upTo(2*time.Millisecond))
 }
 
 // beganAnew is for a neighbour that lost its memory so fast that it was never missed. It has
@@ -160,16 +169,22 @@ func (n *neighbour) revive() {
 func (n *neighbour) beganAnew() {
 	s := n.link.s
 	n.multicast, n.unicast, n.dumped = seqnos{}, seqnos{}, 0
+	n.lost = losses{} // its new numbers may have been near the old ones, of which some seemed to be missing
+	n.present = s.now
 	for _, e := range s.order {
+		if k := e.kept; k != nil && k.neighbour == n {
+			k.said = false // and since now, see present
+		}
 		r := e.route(n)
 		switch {
 		case r == nil:
 		case r.ref == 0:
-			r.expires = min(r.expires, s.now+ownAgain)
+			r.expires = min(r.expires, s.now+sayAgain)
 		default:
-			s.retracted(e, n)
+			s.silenced(e, n, false)
 		}
 	}
+	n.greet()
 	n.forgot = !n.link.Tunnel
 	if n.link.Tunnel {
 		s.clearSent(n.link, true)

@@ -205,7 +205,10 @@ func (n *neighbour) takeRouteRequest(t wire.RouteRequest) {
 		n.link.queue.add(e, true, urgent)
 		return
 	}
-	s.say(n.link, n.address, wire.Update{Prefix: t.Prefix, Source: t.Source, NextHop: n.link.nextHop(t.Prefix), Metric: wire.Infinity, Interval: wire.IntervalOf(s.timing.Update)})
+	s.say(n.link, n.address, wire.Update{
+		Prefix: t.Prefix, Source: t.Source, NextHop: n.link.nextHop(t.Prefix), Metric: wire.Infinity, Interval: wire.IntervalOf(s.timing.Update),
+		Silent: s.now-s.began < sayAgain, // it may be asked of what we have not learned again yet
+	})
 }
 
 // takeRequestForAll answers one; where they come fast, several at once.

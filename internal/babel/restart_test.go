@@ -36,7 +36,7 @@ func TestNeighbourThatBeganAnewIsToldEverything(t *testing.T) {
 
 func TestRoutesThroughANeighbourThatBeganAnewEnd(t *testing.T) {
 	r := newRig(t, nil, "a", "b")
-	a := r.up("a", 1, rtt)
+	a, b := r.up("a", 1, rtt), r.up("b", 2, rtt)
 	own, through := key("10.1.0.0/16"), key("10.9.0.0/16")
 	a.announce(own, router(1), 1, 0)
 	a.announce(through, router(9), 1, 50)
@@ -44,11 +44,21 @@ func TestRoutesThroughANeighbourThatBeganAnewEnd(t *testing.T) {
 	r.want(own, "a")
 	r.want(through, "a")
 	a.restart()
-	// Its feasibility distances are gone, so that it may choose a way through us.
-	r.want(through, "") // nobody else knows it, so that nothing is held
-	r.want(own, "a")    // no way to what is its own leads elsewhere
+	// Its feasibility distances are gone, so that it may choose a way through us: its route is
+	// not announced any more, and packets go by it only while there is no other.
+	r.want(through, "a")
+	r.run(10 * time.Millisecond)
+	if m := b.told(through); m != wire.Infinity {
+		t.Errorf("others are told the metric %d", m)
+	}
+	r.want(own, "a") // no way to what is its own leads elsewhere
+	b.announce(through, router(9), 1, 40)
+	r.want(through, "b")
+	b.announce(through, router(9), 1, wire.Infinity)
+	r.want(through, "a")
 	r.run(20 * time.Second)
-	r.want(own, "") // it did not say that it has it still
+	r.want(through, "") // it did not say that it has them still
+	r.want(own, "")
 }
 
 func TestOwnRouteOfANeighbourThatBeganAnewStays(t *testing.T) {

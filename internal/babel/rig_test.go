@@ -59,6 +59,16 @@ func key(s string) Key { return Key{Dst: pfx(s)} }
 // the configuration. Nobody is there yet.
 func newRig(t *testing.T, change func(*Config), links ...string) *rig {
 	t.Helper()
+	r := newRigDown(t, change, links...)
+	for _, l := range r.s.config.Links {
+		r.take(r.s.SetLink(r.now, l.Name, true))
+	}
+	return r
+}
+
+// newRigDown is newRig with all links down.
+func newRigDown(t *testing.T, change func(*Config), links ...string) *rig {
+	t.Helper()
 	c := Config{RouterID: router(me), Seqno: 100}
 	for _, l := range links {
 		c.Links = append(c.Links, Link{
@@ -71,9 +81,6 @@ func newRig(t *testing.T, change func(*Config), links ...string) *rig {
 	}
 	r := &rig{t: t, fib: map[Key]Hop{}, now: time.Second}
 	r.s = New(r.now, c, 7)
-	for _, l := range c.Links {
-		r.take(r.s.SetLink(r.now, l.Name, true))
-	}
 	return r
 }
 

@@ -35,6 +35,7 @@ type entry struct {
 	selected *route
 	born     Time // when it had a first route
 	since    Time // of the selection
+	reached  Time // since when there has been a way, be it kept
 
 	sources []source
 	sent    []sent // by link.slot
@@ -43,6 +44,10 @@ type entry struct {
 	// anything; 0: it is not.
 	much, little Time
 	wait         *timer // for either to have lasted
+
+	// kept is the route whose neighbour went silent: packets go by it while none is selected.
+	kept *kept
+	only *link // that it may be selected by; nil: any
 
 	holding bool // packets are dropped until everybody knows that the route is gone
 	hold    Time // and no longer than this
@@ -84,6 +89,7 @@ type sent struct {
 	id     wire.RouterID
 	seqno  uint16
 	metric uint16
+	silent bool   // a retraction that only says that somebody went silent
 	known  bool   // it was told something
 	acked  bool   // and has said so
 	opaque uint16 // of the packet that told it
@@ -120,7 +126,7 @@ func (e *entry) feasible(id wire.RouterID, seqno, metric uint16) bool {
 
 // usable reports whether packets may go by a route of e.
 func (e *entry) usable(r *route) bool {
-	if r.gone || r.metric() == wire.Infinity {
+	if r.gone || r.metric() == wire.Infinity || e.only != nil && r.neighbour.link != e.only {
 		return false
 	}
 	return e.feasible(r.id, r.seqno, r.ref) || r.stale && r == e.selected
@@ -204,6 +210,8 @@ func (e *entry) wantedHop() *Hop {
 		return nil // it is the router's own: the kernel knows the way
 	case e.selected != nil:
 		return &Hop{Link: e.selected.neighbour.link.Name, NextHop: e.selected.nextHop}
+	case e.kept != nil:
+		return &Hop{Link: e.kept.neighbour.link.Name, NextHop: e.kept.nextHop}
 	case e.holding:
 		return &Hop{Unreachable: true}
 	}
@@ -233,7 +241,11 @@ func (n *neighbour) takeUpdate(u wire.Update) {
 		u.Metric = wire.Infinity
 	}
 	if u.Metric == wire.Infinity {
-		if e != nil {
+		switch {
+		case e == nil:
+		case u.Silent:
+			s.silenced(e, n, true)
+		default:
 			s.retracted(e, n)
 		}
 		return
@@ -250,12 +262,18 @@ func (n *neighbour) takeUpdate(u wire.Update) {
 
 // retracted takes a neighbour's route away.
 func (s *Speaker) retracted(e *entry, n *neighbour) {
+	if e.kept != nil && e.kept.neighbour == n {
+		s.giveUp(e)
+	}
 	r := e.route(n)
 	if r == nil {
 		return
 	}
 	e.drop(r)
 	if e.selected == r {
+		if e.only == n.link {
+			e.only = nil
+		}
 		s.choose(e, true)
 	}
 }
@@ -359,8 +377,11 @@ func (s *Speaker) sweep(now Time) {
 				s.say(r.neighbour.link, r.neighbour.address, wire.RouteRequest{Prefix: e.Dst, Source: e.Src})
 			}
 		}
+		if e.kept != nil {
+			s.askAbout(e)
+		}
 		e.sources = slices.DeleteFunc(e.sources, func(d source) bool {
-			inUse := e.selected != nil && e.selected.id == d.id
+			inUse := e.selected != nil && e.selected.id == d.id || e.kept != nil && e.kept.id == d.id
 			return !inUse && now-d.used > sourceLife
 		})
 		s.askForBetter(e) // the last request may have been for nothing
@@ -370,7 +391,7 @@ func (s *Speaker) sweep(now Time) {
 		}
 	}
 	s.order = slices.DeleteFunc(s.order, func(e *entry) bool {
-		gone := !e.own && !e.holding && !e.touched && len(e.routes) == 0 && len(e.sources) == 0 && !e.owed()
+		gone := !e.own && !e.holding && e.kept == nil && !e.touched && len(e.routes) == 0 && len(e.sources) == 0 && !e.owed()
 		if gone {
 			s.timers.stop(e.wait)
 			delete(s.entries, e.Key)

@@ -53,6 +53,12 @@ func (s *Speaker) choose(e *entry, changed bool) {
 	how := lazily
 	if next != was || changed {
 		how = urgent
+		if was != nil && e.kept != nil && was != e.kept.route && s.now-e.since >= established {
+			e.kept = nil // what was before it is past
+		}
+		if was == nil && e.kept == nil {
+			e.reached = s.now
+		}
 		e.since = s.now
 		e.much, e.little, e.asks = 0, 0, 0
 		s.timers.stop(e.wait)
@@ -62,9 +68,14 @@ func (s *Speaker) choose(e *entry, changed bool) {
 		s.touch(e)
 	}
 	if next == nil && !e.own {
+		if e.kept != nil && !e.kept.holds(e) {
+			e.kept = nil
+		}
 		if e.advertised() {
 			how = urgent
-			s.beginHold(e)
+			if e.kept == nil {
+				s.beginHold(e)
+			}
 		}
 	} else if e.holding {
 		e.holding = false
@@ -143,7 +154,7 @@ func (e *entry) advertised() bool {
 // owed reports whether some link does not know yet that the route is gone.
 func (e *entry) owed() bool {
 	for i := range e.sent {
-		if e.sent[i].known && (e.sent[i].metric < wire.Infinity || !e.sent[i].acked) {
+		if t := &e.sent[i]; t.known && (t.metric < wire.Infinity || t.silent || !t.acked) {
 			return true
 		}
 	}
@@ -178,6 +189,9 @@ func (s *Speaker) tell(e *entry, was, next *route) {
 	k := e.Key
 	switch {
 	case next == nil && e.own:
+	case next == nil && e.kept != nil:
+		s.event(Event{Kind: RouteKept, Link: e.kept.neighbour.link.Name, Neighbour: e.kept.neighbour.address, Key: &k, RouterID: e.kept.id,
+			Reason: "nobody is heard there any more, and there is no other way"})
 	case next == nil:
 		s.event(Event{Kind: RouteLost, Link: was.neighbour.link.Name, Neighbour: was.neighbour.address, Key: &k, RouterID: was.id,
 			Reason: "no way is left"})

@@ -15,6 +15,7 @@ import (
 // returns what is to be done now; after each, Next may have changed.
 type Speaker struct {
 	now    Time
+	began  Time
 	config Config
 	timing Timing
 	seqno  uint16 // the newest of our own routes
@@ -29,6 +30,7 @@ type Speaker struct {
 	touched []*entry // whose hop may have changed in this call
 	asked   map[question]*request
 	sweeper *timer
+	checker *timer // set while something is kept
 
 	replies []reply // TLVs to send at the end of this call
 	opaque  uint16  // of the last acknowledgment request
@@ -52,10 +54,10 @@ func (t Timing) withDefaults() Timing {
 // its jitter and nonces; it should be random, but for tests.
 func New(now Time, c Config, seed uint64) *Speaker {
 	s := &Speaker{
-		now: now, seqno: c.Seqno, rand: rand.New(rand.NewPCG(seed, 0x42)),
+		now: now, began: now, seqno: c.Seqno, rand: rand.New(rand.NewPCG(seed, 0x42)),
 		entries: map[Key]*entry{}, asked: map[question]*request{}, told: map[refusal]bool{},
 	}
-	s.sweeper = newTimer(s.sweep)
+	s.sweeper, s.checker = newTimer(s.sweep), newTimer(s.check)
 	s.timers.reset(s.sweeper, now+sweepEvery)
 	s.configure(c)
 	return s
@@ -144,13 +146,23 @@ func (s *Speaker) Traffic(now Time, link string, packets uint64) Output {
 	})
 }
 
-// Overdue says that a tunnel has sent and waits too long for its handshake, or no longer
-// does.
-func (s *Speaker) Overdue(now Time, link string, overdue bool) Output {
+// Mute says that a tunnel has sent for long and has received nothing, not even WireGuard's
+// own answers, or that this is over. What is kept for the sake of a neighbour there is then
+// given up.
+func (s *Speaker) Mute(now Time, link string, mute bool) Output {
 	return s.do(now, func() {
-		if l := s.link(link); l != nil && l.up && overdue {
-			for _, n := range l.neighbours {
+		l := s.link(link)
+		if l == nil || !l.up {
+			return
+		}
+		l.mute = mute
+		for _, n := range l.beforeAnd() {
+			switch {
+			case !mute:
+			case n.cost < wire.Infinity:
 				n.suspectNow()
+			default:
+				s.giveUpOn(n)
 			}
 		}
 	})
@@ -269,6 +281,9 @@ func (s *Speaker) enforce() {
 				r.neighbour.denied = true
 				s.retracted(e, r.neighbour)
 			}
+		}
+		if k := e.kept; k != nil && !s.mayKeep(e.Key, k) {
+			s.giveUp(e)
 		}
 	}
 }

@@ -81,7 +81,7 @@ func (q *queue) differs(e *entry) bool {
 	case !t.known:
 		return u.Metric < wire.Infinity
 	case u.Metric == wire.Infinity || t.metric == wire.Infinity:
-		return u.Metric != t.metric
+		return u.Metric != t.metric || t.silent && !u.Silent
 	case u.RouterID != t.id || u.Seqno != t.seqno:
 		// With an older number a way may not be feasible for those who have heard of the
 		// newer one, and they could not turn to us when theirs is lost.
@@ -112,6 +112,7 @@ func (l *link) update(e *entry) wire.Update {
 	case e.own:
 		u.RouterID, u.Seqno, u.Metric = l.s.config.RouterID, e.ownSeqno, e.ownMetric
 	case r == nil:
+		u.Silent = e.kept != nil && e.kept.neighbour.link != l
 	case l.Tunnel && r.neighbour.link == l: // split horizon (§3.7.4): it goes by the one who would be told
 	default:
 		u.RouterID, u.Seqno, u.Metric = r.id, r.seqno, r.metric()
@@ -182,7 +183,7 @@ func (q *queue) send(n *neighbour, entries []*entry, try int) {
 		}
 		in = append(in, e)
 		t := e.told(l)
-		*t = sent{id: u.RouterID, seqno: u.Seqno, metric: u.Metric, known: true, opaque: d.opaque}
+		*t = sent{id: u.RouterID, seqno: u.Seqno, metric: u.Metric, silent: u.Silent, known: true, opaque: d.opaque}
 	}
 	d.entries = in
 	l.emit(to, enc)
@@ -263,7 +264,8 @@ func (q *queue) acknowledged(n *neighbour, opaque uint16) {
 }
 
 // introduce tells a neighbour, who is usable from now on, everything, and asks it for all
-// that it has. It may have told us already, but not know that we dropped it since.
+// that it has. It may have told us already, but not know that we dropped it since. What we
+// keep is said too, as it may keep ways through us to the same places.
 func (q *queue) introduce(n *neighbour) {
 	n.wants = true
 	if !q.l.Tunnel {
@@ -271,7 +273,7 @@ func (q *queue) introduce(n *neighbour) {
 		return
 	}
 	for _, e := range q.l.s.order {
-		q.add(e, e.told(q.l).doubt, urgent)
+		q.add(e, e.told(q.l).doubt || q.l.update(e).Silent, urgent)
 	}
 	q.l.s.timers.sooner(q.flush, q.l.s.now+urgent)
 }
@@ -287,7 +289,8 @@ func (q *queue) ask(n *neighbour) {
 // dump sends one neighbour of a segment all routes there are.
 func (q *queue) dump(n *neighbour) {
 	entries := slices.DeleteFunc(slices.Clone(q.l.s.order), func(e *entry) bool {
-		return q.l.update(e).Metric == wire.Infinity
+		u := q.l.update(e)
+		return u.Metric == wire.Infinity && !u.Silent
 	})
 	for _, e := range entries {
 		// It counts as told, of which the others know nothing.
@@ -304,7 +307,7 @@ func (q *queue) dump(n *neighbour) {
 // acknowledged. What it has not is on its way.
 func (q *queue) repeat(in time.Duration) {
 	for _, e := range q.l.s.order {
-		if t := e.told(q.l); t.acked && t.metric < wire.Infinity {
+		if t := e.told(q.l); t.acked && (t.metric < wire.Infinity || t.silent) {
 			q.add(e, true, in)
 		}
 	}
@@ -325,7 +328,7 @@ func (s *Speaker) clearSent(l *link, doubt bool) {
 	for _, e := range s.order {
 		if l.slot < len(e.sent) {
 			t := &e.sent[l.slot]
-			believed := t.doubt || t.known && (t.metric < wire.Infinity || !t.acked)
+			believed := t.doubt || t.known && (t.metric < wire.Infinity || t.silent || !t.acked)
 			*t = sent{doubt: doubt && believed}
 			s.endHold(e)
 		}

@@ -68,6 +68,7 @@ type RouteView struct {
 	Metric    uint16        `json:"metric"`    // with the cost of the link; wire.Infinity: retracted
 	Feasible  bool          `json:"feasible"`
 	Selected  bool          `json:"selected"`
+	Kept      bool          `json:"kept,omitempty"` // packets go by it, for want of another, though nobody is heard there
 	Note      string        `json:"note,omitempty"` // why it is not used
 }
 
@@ -84,7 +85,7 @@ func (s *Speaker) View() View {
 		if e.own {
 			v.Announced = append(v.Announced, Announcement{e.Key, e.ownMetric})
 		}
-		if e.own || len(e.routes) > 0 || e.holding {
+		if e.own || len(e.routes) > 0 || e.kept != nil || e.holding {
 			v.Routes = append(v.Routes, e.view())
 		}
 	}
@@ -110,6 +111,13 @@ func (e *entry) view() EntryView {
 			Link: r.neighbour.link.Name, Neighbour: r.neighbour.address, NextHop: r.nextHop,
 			RouterID: r.id, Seqno: r.seqno, RefMetric: r.ref, Metric: r.metric(),
 			Feasible: e.feasible(r.id, r.seqno, r.ref), Selected: r == e.selected, Note: e.note(r),
+		})
+	}
+	if k := e.kept; k != nil && e.selected == nil && !e.own {
+		v.Routes = append(v.Routes, RouteView{
+			Link: k.neighbour.link.Name, Neighbour: k.neighbour.address, NextHop: k.nextHop,
+			RouterID: k.id, Seqno: k.seqno, RefMetric: k.ref, Metric: wire.Infinity,
+			Feasible: true, Selected: true, Kept: true,
 		})
 	}
 	slices.SortStableFunc(v.Routes, func(a, b RouteView) int {
@@ -149,6 +157,8 @@ func (e *entry) why() string {
 	switch {
 	case e.own:
 		return "this router's own"
+	case e.selected == nil && e.kept != nil:
+		return "the last way: nobody is heard there, and there is no other"
 	case e.selected == nil && e.holding:
 		return "just lost: packets are dropped until every neighbour knows"
 	case e.selected == nil:

@@ -79,6 +79,8 @@ func (a *app) routesText(r *api.Routes, all bool) string {
 		}
 		by, device, size := a.paint(red, "no way"), "", ""
 		switch i := slices.IndexFunc(e.Ways, func(w api.Way) bool { return w.Chosen }); {
+		case i >= 0 && e.Ways[i].Kept:
+			by, device = a.paint(yellow, e.Ways[i].Peer), e.Ways[i].Device
 		case i >= 0:
 			by, device, size = a.paint(green, e.Ways[i].Peer), e.Ways[i].Device, metric(e.Ways[i])
 		case e.Own:

@@ -89,6 +89,19 @@ func (l testLab) goes(site, dst, device string) {
 	l.Fatalf("%s goes to %s by %q and not by %q\n%s", site, dst, last, device, l.in(site, binary, "routes"))
 }
 
+// losesTheWay waits until a router has no way, or only one that is kept, since nobody is heard there.
+func (l testLab) losesTheWay(site, dst string) {
+	l.Helper()
+	l.soon(func() string {
+		for _, w := range l.routes(site, dst).Ways {
+			if w.Chosen && !w.Kept {
+				return site + " still goes to " + dst + " by " + w.Device
+			}
+		}
+		return ""
+	})
+}
+
 func (l homeLab) do(err error) {
 	l.Helper()
 	if err != nil {
@@ -109,7 +122,10 @@ func (l testLab) stream(from, to string) stream {
 	return stream{l, c, c.Stdout.(*strings.Builder)}
 }
 
-var answered = regexp.MustCompile(`icmp_seq=(\d+)`)
+var (
+	answered    = regexp.MustCompile(`icmp_seq=(\d+)`)
+	transmitted = regexp.MustCompile(`(\d+) packets transmitted`)
+)
 
 // end ends the stream and returns how many answers were missing, and the time of the
 // longest run of them.
@@ -123,6 +139,10 @@ func (s stream) end() (lost int, longest time.Duration) {
 	for _, m := range answered.FindAllStringSubmatch(s.out.String(), -1) {
 		n, _ := strconv.Atoi(m[1])
 		came[n], last = true, max(last, n)
+	}
+	if m := transmitted.FindStringSubmatch(s.out.String()); m != nil {
+		sent, _ := strconv.Atoi(m[1])
+		last = max(last, sent-50) // what is still under way counts as nothing
 	}
 	run := 0
 	for n := 1; n <= last; n++ {
@@ -253,7 +273,7 @@ func TestRouterIsCutOffAndComesBack(t *testing.T) {
 	l.do(l.lab.Cut(t.Context(), "op1", ""))
 	l.goes("op2", lanOfOp3, "wg-op3")
 	l.goes("op3", lanOfOp2, "wg-op2")
-	l.goes("op2", lanOfOp1, "")
+	l.losesTheWay("op2", lanOfOp1)
 	time.Sleep(time.Second)
 	if _, longest := s.end(); longest > leftIn {
 		t.Errorf("the others' stream stood for %s", longest)
@@ -294,9 +314,9 @@ func TestPartitionHeals(t *testing.T) {
 	for _, s := range []string{"op1", "op2", "op3"} {
 		l.do(l.lab.Cut(t.Context(), s, ""))
 	}
-	l.goes("op2", lanOfOp1, "")
-	l.goes("op3", lanOfOp1, "")
-	l.goes("op1", lanOfOp2, "")
+	l.losesTheWay("op2", lanOfOp1)
+	l.losesTheWay("op3", lanOfOp1)
+	l.losesTheWay("op1", lanOfOp2)
 	time.Sleep(3 * time.Second)
 	for _, s := range []string{"op1", "op2", "op3"} {
 		l.do(l.lab.Heal(t.Context(), s, ""))

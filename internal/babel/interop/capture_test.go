@@ -87,8 +87,9 @@ func (o *ours) checkCaptures() {
 
 // complaint returns what tcpdump does not like in a packet that it decoded.
 func complaint(packet string) string {
-	// What tcpdump 4.99 does not know, and is right to step over: a source prefix.
-	packet = strings.ReplaceAll(packet, "sub-unknown-0x80", "")
+	// What tcpdump 4.99 does not know, and is right to step over: a source prefix, and our
+	// own sub-TLV.
+	packet = strings.NewReplacer("sub-unknown-0x80", "", "sub-unknown-0x70", "").Replace(packet)
 	for _, word := range []string{"invalid", "truncated", "unknown", "[|", "malformed"} {
 		if strings.Contains(strings.ToLower(packet), word) {
 			return word

@@ -84,7 +84,7 @@ func (w *world) delay(wire *Wire) {
 func (w *world) happen() {
 	wire := w.Wires[w.r.IntN(len(w.Wires))]
 	node := w.Nodes[w.r.IntN(len(w.Nodes))]
-	switch w.r.IntN(9) {
+	switch w.r.IntN(11) {
 	case 0:
 		wire.Cut = [2]bool{true, true}
 	case 1:
@@ -120,6 +120,16 @@ func (w *world) happen() {
 		if w.r.IntN(4) > 0 && !w.dead[node] {
 			w.own(node, p, true)
 			w.mobile[p] = node
+		}
+	case 9: // the speaker dies, and is back after a while, as what was dead
+		if !w.dead[node] {
+			w.dead[node] = true
+			w.Silence(node)
+		}
+	case 10: // the same, and is back at once
+		if !w.dead[node] {
+			w.Silence(node)
+			w.Start(node)
 		}
 	}
 	for _, x := range w.Wires {
@@ -178,6 +188,12 @@ func (w *world) rest() {
 func (w *world) quiet() {
 	for _, x := range w.Wires {
 		x.Busy = false
+	}
+	for _, n := range w.Nodes {
+		if n.silent { // what it has would be kept
+			delete(w.dead, n)
+			w.Start(n)
+		}
 	}
 	w.Run(w.Now + 60*time.Second)
 	moves := map[string]int{}

@@ -35,8 +35,10 @@ type Net struct {
 	Changes int        // of forwarding tables
 	Changed babel.Time // when the last one was
 
-	// OnEvent, if set, is called for what speakers tell.
-	OnEvent func(*Node, babel.Event)
+	// OnEvent, if set, is called for what speakers tell, and OnChange after every change of
+	// a forwarding table.
+	OnEvent  func(*Node, babel.Event)
+	OnChange func(*Node, babel.Key)
 
 	events eventHeap
 	order  uint64
@@ -61,7 +63,19 @@ type Node struct {
 	tick   babel.Time // for which an event is there
 	life   int        // how often it was started
 	dead   bool
+	silent bool // it has no speaker, but still forwards
+
+	// inherited are the routes that were there before the speaker, which are kept for settle
+	// while it does not know better.
+	inherited map[babel.Key]bool
 }
+
+// settle is how long a host keeps what an earlier speaker learned, and muteAfter after what
+// time without anything received it says that a link is mute. They are those of package agent.
+const (
+	settle    = 5 * time.Second
+	muteAfter = 20 * time.Second
+)
 
 // Wire joins two routers.
 type Wire struct {
@@ -90,6 +104,9 @@ type end struct {
 	side int
 	link string
 	own  uint64
+
+	heard babel.Time // when WireGuard last received anything
+	mute  bool
 }
 
 // New returns a network without routers.
@@ -135,30 +152,50 @@ func address(n *Node) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
-// Start starts a router, with a fresh router-id and all its links up.
+// Start starts a router, with a fresh router-id and all its links up; or the speaker of
+// one that is silent.
 func (n *Net) Start(node *Node) {
+	if !node.silent {
+		node.FIB = map[babel.Key]babel.Hop{}
+	}
+	node.inherited = map[babel.Key]bool{}
+	var inherited []babel.RouteChange
+	for k, hop := range node.FIB {
+		node.inherited[k] = true
+		inherited = append(inherited, babel.RouteChange{Key: k, Hop: &hop})
+	}
+	slices.SortFunc(inherited, func(a, b babel.RouteChange) int { return a.Dst.Addr().Compare(b.Dst.Addr()) })
 	binary.BigEndian.PutUint32(node.ID[:], uint32(node.index)+1)
 	binary.BigEndian.PutUint32(node.ID[4:], n.rand.Uint32())
 	node.config.RouterID = node.ID
 	node.config.Seqno = uint16(n.rand.Uint32())
-	node.FIB = map[babel.Key]babel.Hop{}
-	node.dead = false
+	node.dead, node.silent = false, false
 	node.tick = 0
+	for _, e := range node.ends {
+		e.heard, e.mute = n.Now, false
+	}
 	if node.life++; node.life > 1 {
 		n.began = n.Now
 	}
 	node.Speaker = babel.New(n.Now, node.config, n.rand.Uint64())
+	n.take(node, node.Speaker.Inherit(n.Now, inherited))
 	n.take(node, node.Speaker.Announce(n.Now, node.Own))
 	for _, l := range node.config.Links {
 		n.take(node, node.Speaker.SetLink(n.Now, l.Name, true))
 	}
 	n.push(&event{at: n.Now + n.upTo(200*time.Millisecond), node: node, life: node.life, kind: meterEvent})
+	n.push(&event{at: n.Now + settle, node: node, life: node.life, kind: settleEvent})
 }
 
 // Kill ends a router as a crash does: nobody is told, and it forwards nothing.
 func (n *Net) Kill(node *Node) {
-	node.dead = true
+	node.dead, node.silent = true, false
 	node.FIB = map[babel.Key]babel.Hop{}
+}
+
+// Silence ends a router's speaker: nobody is told, and it forwards as before.
+func (n *Net) Silence(node *Node) {
+	node.dead, node.silent = true, true
 }
 
 // Announce changes what a router announces.
@@ -202,6 +239,12 @@ func (n *Net) handle(e *event) {
 	case packetEvent:
 		node.ends[e.packet.Link].own++
 		n.take(node, node.Speaker.Handle(n.Now, e.packet))
+	case settleEvent:
+		for k := range node.inherited {
+			delete(node.FIB, k)
+			n.changed(node, k)
+		}
+		node.inherited = nil
 	case meterEvent:
 		n.push(&event{at: n.Now + 200*time.Millisecond, node: node, life: node.life, kind: meterEvent})
 		for _, l := range node.config.Links {
@@ -210,6 +253,13 @@ func (n *Net) handle(e *event) {
 				end.wire.seen += 10
 			}
 			n.take(node, node.Speaker.Traffic(n.Now, l.Name, end.own+end.wire.seen))
+			if end.receives() {
+				end.heard = n.Now
+			}
+			if mute := n.Now-end.heard > muteAfter; mute != end.mute {
+				end.mute = mute
+				n.take(node, node.Speaker.Mute(n.Now, l.Name, mute))
+			}
 		}
 	}
 }
@@ -220,16 +270,13 @@ func (n *Net) take(node *Node, o babel.Output) {
 		n.send(node, d)
 	}
 	for _, c := range o.Routes {
-		node.Changes++
-		n.Changes, n.Changed = n.Changes+1, n.Now
+		delete(node.inherited, c.Key)
 		if c.Hop == nil {
 			delete(node.FIB, c.Key)
-			continue
+		} else {
+			node.FIB[c.Key] = *c.Hop
 		}
-		node.FIB[c.Key] = *c.Hop
-		if _, loop := n.Follow(node, c.Key); loop {
-			n.loop(node, c.Key)
-		}
+		n.changed(node, c.Key)
 	}
 	for _, e := range o.Events {
 		if n.OnEvent != nil {
@@ -240,6 +287,34 @@ func (n *Net) take(node *Node, o babel.Output) {
 		node.tick = next
 		n.push(&event{at: next, node: node, life: node.life, kind: tickEvent})
 	}
+}
+
+// changed looks at a forwarding table that has changed.
+func (n *Net) changed(node *Node, k babel.Key) {
+	node.Changes++
+	n.Changes, n.Changed = n.Changes+1, n.Now
+	if _, loop := n.Follow(node, k); loop {
+		n.loop(node, k)
+	}
+	if n.OnChange != nil {
+		n.OnChange(node, k)
+	}
+}
+
+// receives reports whether the end of a wire receives anything: what the other end's speaker
+// says, or what its WireGuard answers to ours.
+func (e *end) receives() bool {
+	other := e.wire.B
+	if e.side == 1 {
+		other = e.wire.A
+	}
+	switch {
+	case e.wire.Cut[1-e.side] || other.dead && !other.silent:
+		return false
+	case other.silent:
+		return !e.wire.Cut[e.side]
+	}
+	return true
 }
 
 // loop keeps a loop as a fault; where it may be brief, if it is still there after that.
@@ -300,7 +375,7 @@ func (n *Net) Follow(from *Node, k babel.Key) (way []*Node, loop bool) {
 // Reaches reports whether the way from a router ends at one that announces the key, and
 // the delay of the way, one way; where a wire of it is cut it does not.
 func (n *Net) Reaches(from *Node, k babel.Key) (delay time.Duration, ok bool) {
-	for node, left := from, len(n.Nodes); left > 0 && !node.dead; left-- {
+	for node, left := from, len(n.Nodes); left > 0 && (!node.dead || node.silent); left-- {
 		for _, a := range node.Own {
 			if a.Key == k {
 				return delay, true
@@ -335,6 +410,7 @@ const (
 	tickEvent eventKind = iota
 	packetEvent
 	meterEvent
+	settleEvent
 	loopEvent
 )
 

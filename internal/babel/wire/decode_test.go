@@ -108,6 +108,10 @@ func TestDecodeReadsEveryTLV(t *testing.T) {
 			ffff 0001 ffff # interval, seqno, metric`, Update{Interval: 0xffff, Seqno: 1, Metric: Infinity}},
 		{"retraction without router-id or IPv4 next hop", `08 0c 01 80 10 00 0064 0001 ffff c0a8`,
 			Update{Prefix: prefixOf("192.168.0.0/16"), Interval: 100, Seqno: 1, Metric: Infinity}},
+		{"retraction for silence", `08 0e 01 80 10 00 0064 0001 ffff c0a8  70 00`,
+			Update{Prefix: prefixOf("192.168.0.0/16"), Interval: 100, Seqno: 1, Metric: Infinity, Silent: true}},
+		{"retraction of all routes is none for silence", `08 0c 00 00 00 00 ffff 0001 ffff  70 00`,
+			Update{Interval: 0xffff, Seqno: 1, Metric: Infinity}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := Decode(packetOf(octetsOf(t, tt.body)), source)

@@ -46,6 +46,7 @@ func (d *decoder) update(v []byte) (TLV, error) {
 		u.NextHop = d.nextHop6
 	}
 	u.RouterID = d.routerID
+	u.Silent = s.silent && u.Metric == Infinity
 	// A retraction is believed without these: to lose one is worse.
 	if u.Metric != Infinity && (!u.RouterID.Valid() || !u.NextHop.IsValid() || u.Interval == 0) {
 		return nil, errMalformed
@@ -173,6 +174,7 @@ func address(ae byte, b []byte) (netip.Addr, int, error) {
 type subTLVs struct {
 	stamp  []byte       // a timestamp's value
 	source netip.Prefix // not valid: none
+	silent bool
 }
 
 // noSubs goes through the sub-TLVs of a TLV that has none which are known.
@@ -213,6 +215,8 @@ func subs(b []byte, stamp int, ae byte) (s subTLVs, err error) {
 			if s.source.Addr().Is4In6() {
 				return s, errMalformed
 			}
+		case kind == subSilent:
+			s.silent = true
 		case kind&subMandatory != 0:
 			return s, errUnknown
 		}

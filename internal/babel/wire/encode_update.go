@@ -7,6 +7,7 @@ import "net/netip"
 func (e *Encoder) update(u Update, t TLV) bool {
 	retraction := u.Metric == Infinity
 	must(retraction || u.Prefix.IsValid() && u.RouterID.Valid() && u.Interval != 0, t)
+	must(!u.Silent || retraction && u.Prefix.IsValid(), t)
 	ae, n := prefixEncoding(u.Prefix, u.Source, t)
 	nextHop := u.NextHop.WithZone("")
 	must(!nextHop.IsValid() || host(nextHop), t)
@@ -25,12 +26,23 @@ func (e *Encoder) update(u Update, t TLV) bool {
 	if ae != aeWildcard {
 		omitted, flags = e.compress(ae, u.Prefix), flagPrefix
 	}
-	e.head(typeUpdate, updateLen+n-omitted+sourceLen(u.Source))
+	e.head(typeUpdate, updateLen+n-omitted+sourceLen(u.Source)+silentLen(u))
 	e.buf = append(e.buf, ae, flags, byte(max(u.Prefix.Bits(), 0)), byte(omitted))
 	e.put16(uint16(u.Interval), u.Seqno, u.Metric)
 	e.prefix(u.Prefix, omitted)
 	e.source(u.Source)
+	if u.Silent {
+		e.head(subSilent, 0)
+	}
 	return true
+}
+
+// silentLen returns how many bytes the sub-TLV for Silent needs.
+func silentLen(u Update) int {
+	if u.Silent {
+		return 2
+	}
+	return 0
 }
 
 func (e *Encoder) routerID(id RouterID) {

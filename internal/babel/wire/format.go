@@ -31,6 +31,7 @@ const (
 	subPad1      = 0
 	subPadN      = 1
 	subTimestamp = 3   // RFC 9616 §3.1
+	subSilent    = 112 // our own, of those for experiments (RFC 8966 §5); empty
 	subSource    = 128 // RFC 9079 §5
 	subMandatory = 0x80
 )

@@ -136,6 +136,7 @@ func drawTLV(t *rapid.T) TLV {
 			u.NextHop = netip.Addr{}
 		}
 	}
+	u.Silent = u.Metric == Infinity && rapid.Bool().Draw(t, "silent")
 	return u
 }
 

@@ -124,6 +124,11 @@ type Update struct {
 	Interval Interval
 	Seqno    uint16
 	Metric   uint16 // Infinity is a retraction
+
+	// Silent says of a retraction with a prefix that nobody has retracted the route, but that
+	// the next router on it was not heard any more. It is our own extension, which others
+	// ignore; see package babel.
+	Silent bool
 }
 
 // RouteRequest asks for an update (§4.6.10).

@@ -1,0 +1,89 @@
+package babel
+
+import (
+	"slices"
+	"time"
+)
+
+// faithful is how long a speaker that follows another goes only the ways that it found. In
+// this time everybody learns that it has begun anew.
+const faithful = 2 * time.Second
+
+// Inherit says which hops the host still has of a speaker that was there before, for links
+// of the configuration that are tunnels; others are left out. It is called at most once, before
+// any link is up.
+//
+// They are kept (see kept.go), as if their neighbours had gone silent, until those are heard
+// and have had the time to announce them again. For the first two seconds a destination of
+// theirs goes no other way: the others may not have heard yet that the feasibility distances,
+// which had them choose a way through us, are gone.
+func (s *Speaker) Inherit(now Time, hops []RouteChange) Output {
+	return s.do(now, func() {
+		for _, c := range hops {
+			if c.Hop == nil || c.Hop.Unreachable || !s.mayInherit(c.Key) {
+				continue
+			}
+			l := s.link(c.Hop.Link)
+			if l == nil || !l.Tunnel {
+				continue
+			}
+			if l.before == nil {
+				l.before = l.newNeighbour(c.Hop.NextHop)
+			}
+			e := s.entry(c.Key)
+			r := &route{neighbour: l.before, nextHop: c.Hop.NextHop}
+			e.kept, e.only, e.reached = &kept{route: r, since: s.now}, l, s.now-established
+			s.timers.sooner(s.checker, s.now+checkEvery)
+			s.touch(e)
+		}
+		s.timers.reset(newTimer(func(Time) { s.endFaith() }), s.now+faithful)
+		s.timers.reset(newTimer(func(Time) { s.giveUpUnsent() }), s.now+sayAgain)
+	})
+}
+
+// mayInherit reports whether anybody may announce a route.
+func (s *Speaker) mayInherit(k Key) bool {
+	return s.config.Accept.Exact == nil || len(s.config.Accept.Exact[k]) > 0 || within(s.config.Accept.Within, k.Dst)
+}
+
+// endFaith has all destinations go the way that is best.
+func (s *Speaker) endFaith() {
+	for _, e := range s.order {
+		if e.only != nil {
+			e.only = nil
+			s.choose(e, false)
+		}
+	}
+}
+
+// giveUpUnsent ends what goes by links that did not come up.
+func (s *Speaker) giveUpUnsent() {
+	for _, l := range s.links {
+		if !l.up && l.before != nil {
+			s.giveUpOn(l.before)
+		}
+	}
+}
+
+// takeOver has a neighbour that is heard for the first time answer for what was there
+// before it.
+func (n *neighbour) takeOver() {
+	l := n.link
+	if l.before == nil {
+		return
+	}
+	for _, e := range l.s.order {
+		if e.kept != nil && e.kept.neighbour == l.before {
+			e.kept.neighbour = n
+		}
+	}
+	l.before = nil
+}
+
+// beforeAnd returns the neighbours of a link, and who is kept of an earlier life.
+func (l *link) beforeAnd() []*neighbour {
+	if l.before == nil {
+		return l.neighbours
+	}
+	return append(slices.Clone(l.neighbours), l.before)
+}
