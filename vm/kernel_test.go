@@ -201,9 +201,22 @@ func TestDeathOfEveryProcessStopsNoPacket(t *testing.T) {
 	n.write(named(pair, n.sites...))
 	n.applyAll()
 	p := n.probe("dea.host", n.host(1))
+	// One router's first, whose neighbour hears nobody any more, and then somebody else.
+	n.sh("net", "sleep 2; kill -9 $(ip netns pids dea | xargs -I{} sh -c '[ \"$(readlink /proc/{}/exe)\" = "+binary+" ] && echo {}')")
+	n.untilRoutes("deb", "nobody is heard")
+	n.tombolo("dea", "apply", file)
+	n.untilRoutes("deb", "the only way")
+	n.sh("net", "sleep 6")
 	n.killOurs()
 	p.lostNothing()
 	n.holds("dea")
+}
+
+// untilRoutes waits until tombolo routes says something of the first site's LAN.
+func (n *network) untilRoutes(site, what string) {
+	n.Helper()
+	argv := strings.Join(n.command(site, "routes", "10.1.0.0/24"), " ")
+	n.sh(site, fmt.Sprintf("end=$((SECONDS + %d)); until %s | grep -q '%s'; do [ $SECONDS -lt $end ] || { %[2]s; exit 1; }; sleep 0.2; done", patience, argv, what))
 }
 
 // A tunnel that somebody made by hand beside ours keeps everything it has, and every packet.

@@ -151,7 +151,7 @@ func (n *network) command(site string, args ...string) []string {
 		argv = append(argv, "--keys", "keys", "--site", site, "--run-dir", filepath.Join(n.dir, site))
 	case "down":
 		argv = append(argv, "--keys", "keys", "--run-dir", filepath.Join(n.dir, site))
-	case "confirm":
+	case "confirm", "routes":
 		argv = append(argv, "--run-dir", filepath.Join(n.dir, site))
 	}
 	return argv
