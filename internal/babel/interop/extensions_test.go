@@ -162,7 +162,7 @@ func TestNobodyTakesWhatIsSignedWithAnotherKey(t *testing.T) {
 					if n := o.view().Neighbours; len(n) > 0 {
 						return fmt.Sprintf("ours has a neighbour: %+v", n)
 					}
-					return first(o.lacks(theirs4), o.lacks(theirs6), d.lacks(ours4), d.lacks(ours6))
+					return first(o.loses(theirs4), o.loses(theirs6), d.lacks(ours4), d.lacks(ours6))
 				})
 			})
 		}

@@ -12,7 +12,7 @@ func TestSilentLinkIsLeftAndTakenAgain(t *testing.T) {
 		meet(t, o, d)
 		d.cut(device(0))
 		eventually(t, "both lose the routes of a link that died silently", func() string {
-			return first(o.lacks(theirs4), o.lacks(theirs6), d.lacks(ours4), d.lacks(ours6))
+			return first(o.loses(theirs4), o.loses(theirs6), d.lacks(ours4), d.lacks(ours6))
 		})
 		d.heal()
 		met(t, o, d)
@@ -27,7 +27,7 @@ func TestLinkThatGoesDownIsLeftAndTakenAgain(t *testing.T) {
 		meet(t, o, d)
 		d.Sh("ip link set v0 down")
 		eventually(t, "both lose the routes of a link that went down", func() string {
-			return first(o.lacks(theirs4), o.lacks(theirs6), d.lacks(ours4), d.lacks(ours6))
+			return first(o.loses(theirs4), o.loses(theirs6), d.lacks(ours4), d.lacks(ours6))
 		})
 		// Its IPv6 addresses are gone, its IPv4 one is not.
 		d.Sh(fmt.Sprintf("ip address add %s/64 dev v0 nodad; ip link set v0 up", d.link6()))

@@ -308,6 +308,14 @@ func (o *ours) lacks(k babel.Key) string {
 	return ""
 }
 
+// loses is lacks where the neighbour is silent: packets may still go where they went.
+func (o *ours) loses(k babel.Key) string {
+	if r, _ := o.route(k); r.Kept {
+		return ""
+	}
+	return o.lacks(k)
+}
+
 // neighbour returns one; the zero value if there is none.
 func (o *ours) neighbour(address netip.Addr) babel.NeighbourView {
 	for _, n := range o.view().Neighbours {

@@ -57,7 +57,7 @@ func TestDaemonInTheMiddle(t *testing.T) {
 
 		a.cut(device(0))
 		eventually(t, "what is behind a dead link is lost", func() string {
-			return first(b.lacks(ours4), b.lacks(ours6), a.lacks(farKeys4), a.lacks(farKeys6))
+			return first(b.lacks(ours4), b.lacks(ours6), a.loses(farKeys4), a.loses(farKeys6))
 		})
 		a.heal()
 		eventually(t, "it comes back with the link", learned)
@@ -149,7 +149,7 @@ func TestSegmentOfThree(t *testing.T) {
 	eventually(t, "all know all again", direct)
 	y.kill()
 	eventually(t, "both of the others lose what is dead", func() string {
-		return first(o.lacks(farKeys4), o.lacks(farKeys6), x.lacks(farKeys4), x.lacks(farKeys6))
+		return first(o.loses(farKeys4), o.loses(farKeys6), x.lacks(farKeys4), x.lacks(farKeys6))
 	})
 	y.live()
 	eventually(t, "and learn it again", direct)
