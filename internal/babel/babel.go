@@ -100,6 +100,10 @@ type Policy struct {
 	// route. Nil takes everything, which only tests want.
 	Exact map[Key][]uint32
 
+	// Mobile are hosts that roam: of several origins the one with the highest mobility
+	// number has it. See Speaker.Attach.
+	Mobile map[Key]bool
+
 	// Within are prefixes that any router may originate, and any longer one in them: those
 	// of routers that are no site of the network, whose router-ids nobody knows.
 	Within []netip.Prefix
@@ -175,10 +179,23 @@ type Event struct {
 	Reason    string        `json:"reason"` // in words, with figures
 }
 
+// Displacement says that a host which was attached here is elsewhere.
+type Displacement struct {
+	Key
+	By wire.RouterID
+
+	// Contested says that it may still be here: the other router did not know that we had
+	// it. Who then hears from it attaches it anew, and goes above the other.
+	Contested bool
+}
+
 // Output is what a call wants done. The order between its parts does not matter, but the
 // order within each does.
 type Output struct {
 	Send   []Datagram
 	Routes []RouteChange // at most one for each Key
-	Events []Event
+
+	// Displaced are hosts that were attached here, and that another router has now.
+	Displaced []Displacement
+	Events    []Event
 }

@@ -47,7 +47,7 @@ func (s *Speaker) askForBetter(e *entry) {
 		if r.metric() == wire.Infinity || e.feasible(r.id, r.seqno, r.ref) {
 			continue
 		}
-		if best == nil || r.metric() < best.metric() {
+		if best == nil || r.better(best) {
 			best = r
 		}
 	}
@@ -73,7 +73,12 @@ func (s *Speaker) worthAsking(e *entry, best *route) bool {
 	if e.asks > 0 && s.now-e.asked < askPause<<min(e.asks-1, 5) {
 		return false
 	}
-	if best == e.selected {
+	switch {
+	case best.claimed().beats(e.selected.claimed()):
+		return true // the host is no longer where its packets go
+	case e.selected.claimed().beats(best.claimed()):
+		return false
+	case best == e.selected:
 		return true // it stays usable only until it is not selected
 	}
 	lasted := e.much != 0 && s.now-e.much >= muchFor

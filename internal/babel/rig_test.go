@@ -166,16 +166,22 @@ func (p *peer) hello() {
 }
 
 // send hands TLVs to the speaker, as one packet that arrives now.
-func (p *peer) send(tlvs ...wire.TLV) {
+func (p *peer) send(tlvs ...wire.TLV) { p.sendAll(tlvs...) }
+
+// sendAll is send, and returns what follows for hosts that roam.
+func (p *peer) sendAll(tlvs ...wire.TLV) []Displacement {
+	p.r.t.Helper()
 	e := wire.NewEncoder(60000)
 	for _, t := range tlvs {
 		if !e.Add(t) {
 			p.r.t.Fatalf("no room for %#v", t)
 		}
 	}
-	p.r.take(p.r.s.Handle(p.r.now, Packet{
+	o := p.r.s.Handle(p.r.now, Packet{
 		Link: p.link, From: p.address, To: netip.MustParseAddr("fe80::aa"), Port: wire.Port, At: p.r.now, Payload: e.Bytes(),
-	}))
+	})
+	p.r.take(o)
+	return o.Displaced
 }
 
 // announce sends an update.

@@ -30,6 +30,8 @@ type entry struct {
 	own       bool
 	ownMetric uint16
 	ownSeqno  uint16
+	device    string // that the host is attached to; empty: it is none
+	claim     claim  // then
 
 	routes   []*route // by link and neighbour
 	selected *route
@@ -62,10 +64,11 @@ type entry struct {
 type route struct {
 	neighbour *neighbour
 	id        wire.RouterID
-	seqno     uint16
-	ref       uint16 // the neighbour's metric
 	nextHop   netip.Addr
 	expires   Time
+	claim     *claim // nil: it is no host that roams. There are many routes, and few of these
+	seqno     uint16
+	ref       uint16 // the neighbour's metric
 
 	// stale says that the neighbour has announced a larger metric which is not feasible.
 	// The route was selected, so that it stays usable until it is not: its neighbour's own
@@ -89,6 +92,7 @@ type sent struct {
 	id     wire.RouterID
 	seqno  uint16
 	metric uint16
+	number uint16 // of mobility, its lower half
 	silent bool   // a retraction that only says that somebody went silent
 	known  bool   // it was told something
 	acked  bool   // and has said so
@@ -206,6 +210,8 @@ func (s *Speaker) touch(e *entry) {
 
 func (e *entry) wantedHop() *Hop {
 	switch {
+	case e.device != "":
+		return &Hop{Link: e.device}
 	case e.own:
 		return nil // it is the router's own: the kernel knows the way
 	case e.selected != nil:
@@ -291,6 +297,13 @@ func (s *Speaker) announced(e *entry, n *neighbour, u wire.Update) {
 			return cmp.Or(cmp.Compare(a.neighbour.link.Name, b.neighbour.link.Name), a.neighbour.address.Compare(b.neighbour.address))
 		})
 	}
+	moved := false
+	if s.config.Accept.Mobile[e.Key] {
+		c := claimOf(u)
+		s.remember(e.Key, c)
+		moved = r == e.selected && c != r.claimed()
+		r.claim = &c
+	}
 	r.expires = s.now + u.Interval.Duration()*7/2
 	r.nextHop = u.NextHop
 	feasible := e.feasible(u.RouterID, u.Seqno, u.Metric)
@@ -303,7 +316,15 @@ func (s *Speaker) announced(e *entry, n *neighbour, u wire.Update) {
 		r.id, r.seqno, r.ref, r.stale = u.RouterID, u.Seqno, u.Metric, false
 	}
 	s.touch(e) // the next hop may be another
-	s.choose(e, lost)
+	if e.device != "" && r.claimed().beats(e.claim) {
+		s.displaced(e, r, e.claim)
+		s.detach(e)
+	} else {
+		s.choose(e, lost)
+	}
+	if moved {
+		s.spread(e, urgent)
+	}
 	s.answered(e, r)
 }
 

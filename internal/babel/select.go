@@ -1,9 +1,7 @@
 package babel
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"tombolo/internal/babel/wire"
@@ -27,21 +25,36 @@ func littleBetter(best, selected uint16) bool {
 	return int(selected)-int(best) >= max(5, int(selected)/100)
 }
 
-// best returns the feasible route with the smallest metric; of equal ones the first, in the
-// order of links and neighbours.
+// best returns the feasible route with the smallest metric, of those by the origin that has
+// it, where it roams; of equal ones the first, in the order of links and neighbours.
 func (e *entry) best() *route {
 	var best *route
 	for _, r := range e.routes {
-		if e.usable(r) && (best == nil || r.metric() < best.metric()) {
+		if e.usable(r) && (best == nil || r.better(best)) {
 			best = r
 		}
 	}
 	return best
 }
 
-// shortest returns the route with the smallest metric, feasible or not.
-func (e *entry) shortest() *route {
-	return slices.MinFunc(e.routes, func(a, b *route) int { return cmp.Compare(a.metric(), b.metric()) })
+// better reports whether a route goes before another.
+func (r *route) better(other *route) bool {
+	if c := r.claimed().against(other.claimed()); c != 0 {
+		return c > 0
+	}
+	return r.metric() < other.metric()
+}
+
+// shortest returns the smallest metric of the routes that lead where one of them leads, be
+// they feasible or not.
+func (e *entry) shortest(like *route) uint16 {
+	best := like.metric()
+	for _, r := range e.routes {
+		if r.claimed().against(like.claimed()) == 0 {
+			best = min(best, r.metric())
+		}
+	}
+	return best
 }
 
 // choose selects a route anew (RFC 8966 §3.6), and tells neighbours and host what follows.
@@ -63,7 +76,7 @@ func (s *Speaker) choose(e *entry, changed bool) {
 		e.much, e.little, e.asks = 0, 0, 0
 		s.timers.stop(e.wait)
 		if next != nil { // there may be a better one that is not feasible
-			s.lasted(e, e.shortest().metric(), next.metric())
+			s.lasted(e, e.shortest(next), next.metric())
 		}
 		s.touch(e)
 	}
@@ -100,7 +113,10 @@ func (e *entry) next(s *Speaker) *route {
 		e.much, e.little = 0, 0
 		return best
 	}
-	much, little := s.lasted(e, e.shortest().metric(), current.metric())
+	if best.claimed().beats(current.claimed()) {
+		return best
+	}
+	much, little := s.lasted(e, e.shortest(current), current.metric())
 	b, c := best.metric(), current.metric()
 	if b < c && (s.settling(e) || best.neighbour.settling() || much && muchBetter(b, c) || little && littleBetter(b, c)) {
 		return best

@@ -38,6 +38,8 @@ type Speaker struct {
 
 	refused, malformed, unsigned uint64
 	told                         map[refusal]bool // refusals that were told
+
+	highest map[Key]claim // of hosts that roam: the highest that is known, of whomever
 }
 
 // withDefaults fills in what is zero.
@@ -55,7 +57,7 @@ func (t Timing) withDefaults() Timing {
 func New(now Time, c Config, seed uint64) *Speaker {
 	s := &Speaker{
 		now: now, began: now, seqno: c.Seqno, rand: rand.New(rand.NewPCG(seed, 0x42)),
-		entries: map[Key]*entry{}, asked: map[question]*request{}, told: map[refusal]bool{},
+		entries: map[Key]*entry{}, asked: map[question]*request{}, told: map[refusal]bool{}, highest: map[Key]claim{},
 	}
 	s.sweeper, s.checker = newTimer(s.sweep), newTimer(s.check)
 	s.timers.reset(s.sweeper, now+sweepEvery)
@@ -176,7 +178,7 @@ func (s *Speaker) Announce(now Time, own []Announcement) Output {
 			next[a.Key] = a.Metric
 		}
 		for _, e := range s.order {
-			if _, ok := next[e.Key]; e.own && !ok {
+			if _, ok := next[e.Key]; e.own && e.device == "" && !ok {
 				e.own = false
 				s.choose(e, true)
 			}
@@ -267,6 +269,7 @@ func (s *Speaker) configure(c Config) {
 // neighbours say nothing twice, until they say everything again.
 func (s *Speaker) enforce() {
 	clear(s.told)
+	s.release()
 	for _, l := range s.links {
 		for _, n := range l.neighbours {
 			if n.denied {

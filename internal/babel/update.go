@@ -82,6 +82,8 @@ func (q *queue) differs(e *entry) bool {
 		return u.Metric < wire.Infinity
 	case u.Metric == wire.Infinity || t.metric == wire.Infinity:
 		return u.Metric != t.metric || t.silent && !u.Silent
+	case uint16(u.Mobility) != t.number:
+		return true
 	case u.RouterID != t.id || u.Seqno != t.seqno:
 		// With an older number a way may not be feasible for those who have heard of the
 		// newer one, and they could not turn to us when theirs is lost.
@@ -111,11 +113,13 @@ func (l *link) update(e *entry) wire.Update {
 	switch {
 	case e.own:
 		u.RouterID, u.Seqno, u.Metric = l.s.config.RouterID, e.ownSeqno, e.ownMetric
+		u.Mobility, u.Before = e.claim.number, e.claim.before
 	case r == nil:
 		u.Silent = e.kept != nil && e.kept.neighbour.link != l
 	case l.Tunnel && r.neighbour.link == l: // split horizon (§3.7.4): it goes by the one who would be told
 	default:
 		u.RouterID, u.Seqno, u.Metric = r.id, r.seqno, r.metric()
+		u.Mobility, u.Before = r.claimed().number, r.claimed().before
 	}
 	return u
 }
@@ -183,7 +187,7 @@ func (q *queue) send(n *neighbour, entries []*entry, try int) {
 		}
 		in = append(in, e)
 		t := e.told(l)
-		*t = sent{id: u.RouterID, seqno: u.Seqno, metric: u.Metric, silent: u.Silent, known: true, opaque: d.opaque}
+		*t = sent{id: u.RouterID, seqno: u.Seqno, metric: u.Metric, number: uint16(u.Mobility), silent: u.Silent, known: true, opaque: d.opaque}
 	}
 	d.entries = in
 	l.emit(to, enc)

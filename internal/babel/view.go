@@ -52,9 +52,10 @@ type EntryView struct {
 	Key
 	Own    bool        `json:"own"` // announced by this router
 	Hop    *Hop        `json:"hop,omitempty"`
-	Since  Time        `json:"since"` // when Hop was chosen
-	Why    string      `json:"why"`   // it was chosen, with figures
-	Routes []RouteView `json:"ways"`  // the selected one first, then by metric
+	Since  Time        `json:"since"`            // when Hop was chosen
+	Device string      `json:"device,omitempty"` // that the host is attached to, of one that roams
+	Why    string      `json:"why"`              // it was chosen, with figures
+	Routes []RouteView `json:"ways"`             // the selected one first, then by metric
 }
 
 // RouteView is one neighbour's route.
@@ -68,8 +69,9 @@ type RouteView struct {
 	Metric    uint16        `json:"metric"`    // with the cost of the link; wire.Infinity: retracted
 	Feasible  bool          `json:"feasible"`
 	Selected  bool          `json:"selected"`
-	Kept      bool          `json:"kept,omitempty"` // packets go by it, for want of another, though nobody is heard there
-	Note      string        `json:"note,omitempty"` // why it is not used
+	Mobility  uint32        `json:"mobility,omitempty"` // of a host that roams
+	Kept      bool          `json:"kept,omitempty"`     // packets go by it, for want of another, though nobody is heard there
+	Note      string        `json:"note,omitempty"`     // why it is not used
 }
 
 // View returns what the speaker knows.
@@ -105,12 +107,12 @@ func (n *neighbour) view() NeighbourView {
 }
 
 func (e *entry) view() EntryView {
-	v := EntryView{Key: e.Key, Own: e.own, Hop: copyHop(e.wantedHop()), Since: e.since}
+	v := EntryView{Key: e.Key, Own: e.own, Device: e.device, Hop: copyHop(e.wantedHop()), Since: e.since}
 	for _, r := range e.routes {
 		v.Routes = append(v.Routes, RouteView{
 			Link: r.neighbour.link.Name, Neighbour: r.neighbour.address, NextHop: r.nextHop,
 			RouterID: r.id, Seqno: r.seqno, RefMetric: r.ref, Metric: r.metric(),
-			Feasible: e.feasible(r.id, r.seqno, r.ref), Selected: r == e.selected, Note: e.note(r),
+			Feasible: e.feasible(r.id, r.seqno, r.ref), Selected: r == e.selected, Mobility: r.claimed().number, Note: e.note(r),
 		})
 	}
 	if k := e.kept; k != nil && e.selected == nil && !e.own {
@@ -140,6 +142,8 @@ func (e *entry) note(r *route) string {
 		return "until its origin answers with a newer sequence number"
 	case r == e.selected:
 		return ""
+	case e.selected != nil && e.selected.claimed().beats(r.claimed()), e.device != "":
+		return "the host has moved since"
 	case r.neighbour.cost == wire.Infinity:
 		return "the neighbour is " + r.neighbour.state
 	case !e.usable(r):
@@ -155,6 +159,8 @@ func (e *entry) note(r *route) string {
 // why says in words why the hop is what it is.
 func (e *entry) why() string {
 	switch {
+	case e.device != "":
+		return "it is here"
 	case e.own:
 		return "this router's own"
 	case e.selected == nil && e.kept != nil:

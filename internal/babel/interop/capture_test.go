@@ -88,8 +88,8 @@ func (o *ours) checkCaptures() {
 // complaint returns what tcpdump does not like in a packet that it decoded.
 func complaint(packet string) string {
 	// What tcpdump 4.99 does not know, and is right to step over: a source prefix, and our
-	// own sub-TLV.
-	packet = strings.NewReplacer("sub-unknown-0x80", "", "sub-unknown-0x70", "").Replace(packet)
+	// own sub-TLVs.
+	packet = strings.NewReplacer("sub-unknown-0x80", "", "sub-unknown-0x70", "", "sub-unknown-0x71", "").Replace(packet)
 	for _, word := range []string{"invalid", "truncated", "unknown", "[|", "malformed"} {
 		if strings.Contains(strings.ToLower(packet), word) {
 			return word

@@ -40,6 +40,9 @@ type Net struct {
 	OnEvent  func(*Node, babel.Event)
 	OnChange func(*Node, babel.Key)
 
+	// OnDisplaced is called for hosts that roam; nil: there are none.
+	OnDisplaced func(*Node, babel.Displacement)
+
 	events eventHeap
 	order  uint64
 	moved  map[babel.Key]babel.Time // when a router began or ceased to announce it
@@ -283,6 +286,9 @@ func (n *Net) take(node *Node, o babel.Output) {
 			n.OnEvent(node, e)
 		}
 	}
+	for _, d := range o.Displaced {
+		n.OnDisplaced(node, d)
+	}
 	if next := max(node.Speaker.Next(), n.Now); node.tick == 0 || next < node.tick {
 		node.tick = next
 		n.push(&event{at: next, node: node, life: node.life, kind: tickEvent})
@@ -362,10 +368,10 @@ func (n *Net) Follow(from *Node, k babel.Key) (way []*Node, loop bool) {
 			return way, true
 		}
 		hop, ok := node.FIB[k]
-		if !ok || hop.Unreachable {
+		e := node.ends[hop.Link]
+		if !ok || hop.Unreachable || e == nil { // a host's that roams
 			return way, false
 		}
-		e := node.ends[hop.Link]
 		if node = e.wire.A; e.side == 0 {
 			node = e.wire.B
 		}

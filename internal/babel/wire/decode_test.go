@@ -110,6 +110,8 @@ func TestDecodeReadsEveryTLV(t *testing.T) {
 			Update{Prefix: prefixOf("192.168.0.0/16"), Interval: 100, Seqno: 1, Metric: Infinity}},
 		{"retraction for silence", `08 0e 01 80 10 00 0064 0001 ffff c0a8  70 00`,
 			Update{Prefix: prefixOf("192.168.0.0/16"), Interval: 100, Seqno: 1, Metric: Infinity, Silent: true}},
+		{"a host that has moved", `06 0a 0000 1122334455667788 08 18 02 80 20 00 0064 0001 0002 20010db8  71 08 00000007 0a000001`,
+			Update{Prefix: prefixOf("2001:db8::/32"), NextHop: source, RouterID: id, Interval: 100, Seqno: 1, Metric: 2, Mobility: 7, Before: 0x0a000001}},
 		{"retraction of all routes is none for silence", `08 0c 00 00 00 00 ffff 0001 ffff  70 00`,
 			Update{Interval: 0xffff, Seqno: 1, Metric: Infinity}},
 	} {

@@ -46,7 +46,11 @@ func (d *decoder) update(v []byte) (TLV, error) {
 		u.NextHop = d.nextHop6
 	}
 	u.RouterID = d.routerID
-	u.Silent = s.silent && u.Metric == Infinity
+	if u.Metric == Infinity {
+		u.Silent = s.silent
+	} else if s.mobility != 0 {
+		u.Mobility, u.Before = s.mobility, s.before
+	}
 	// A retraction is believed without these: to lose one is worse.
 	if u.Metric != Infinity && (!u.RouterID.Valid() || !u.NextHop.IsValid() || u.Interval == 0) {
 		return nil, errMalformed
@@ -175,6 +179,8 @@ type subTLVs struct {
 	stamp  []byte       // a timestamp's value
 	source netip.Prefix // not valid: none
 	silent bool
+
+	mobility, before uint32
 }
 
 // noSubs goes through the sub-TLVs of a TLV that has none which are known.
@@ -217,6 +223,8 @@ func subs(b []byte, stamp int, ae byte) (s subTLVs, err error) {
 			}
 		case kind == subSilent:
 			s.silent = true
+		case kind == subMobility && len(v) >= mobilityLen:
+			s.mobility, s.before = u32(v), u32(v[4:])
 		case kind&subMandatory != 0:
 			return s, errUnknown
 		}

@@ -32,6 +32,7 @@ func TestEncodeWritesTheseBytes(t *testing.T) {
 	from := func(u Update, source string) Update { u.Source = prefixOf(source); return u }
 	gone := func(u Update) Update { u.Metric = Infinity; return u }
 	silent := func(u Update) Update { u.Silent = true; return u }
+	moved := func(u Update) Update { u.Mobility, u.Before = 7, 0x0a000001; return u }
 	other := RouterID{7: 1}
 	by := func(u Update, r RouterID) Update { u.RouterID = r; return u }
 	for _, tt := range []struct {
@@ -80,6 +81,9 @@ func TestEncodeWritesTheseBytes(t *testing.T) {
 		{"a retraction for silence", []TLV{silent(gone(via("10.1.0.0/16", ""))), silent(gone(from(via("10.1.0.0/16", ""), "10.128.0.0/9")))}, `
 			08 0e 04 80 10 00 0064 0001 ffff 0a01  70 00
 			08 11 04 80 10 02 0064 0001 ffff  80 03 09 0a80  70 00`},
+		{"a host that has moved", []TLV{moved(via("10.1.0.10/32", ""))}, `
+			06 0a 0000 1122334455667788
+			08 18 04 80 20 00 0064 0001 0002 0a01000a  71 08 00000007 0a000001`},
 		{"next hops where they change, the source without one", []TLV{
 			via("10.0.0.0/8", ""), via("10.0.0.0/8", "192.0.2.1"), via("2001::/16", ""), via("2001::/16", "fe80::2"),
 			via("10.0.0.0/8", "192.0.2.1"), via("10.0.0.0/8", "fe80::2"), via("10.0.0.0/8", "2001:db8::2")}, `

@@ -7,6 +7,7 @@ import "net/netip"
 func (e *Encoder) update(u Update, t TLV) bool {
 	retraction := u.Metric == Infinity
 	must(retraction || u.Prefix.IsValid() && u.RouterID.Valid() && u.Interval != 0, t)
+	must(u.Mobility == 0 || !retraction, t)
 	must(!u.Silent || retraction && u.Prefix.IsValid(), t)
 	ae, n := prefixEncoding(u.Prefix, u.Source, t)
 	nextHop := u.NextHop.WithZone("")
@@ -26,7 +27,7 @@ func (e *Encoder) update(u Update, t TLV) bool {
 	if ae != aeWildcard {
 		omitted, flags = e.compress(ae, u.Prefix), flagPrefix
 	}
-	e.head(typeUpdate, updateLen+n-omitted+sourceLen(u.Source)+silentLen(u))
+	e.head(typeUpdate, updateLen+n-omitted+sourceLen(u.Source)+ourLen(u))
 	e.buf = append(e.buf, ae, flags, byte(max(u.Prefix.Bits(), 0)), byte(omitted))
 	e.put16(uint16(u.Interval), u.Seqno, u.Metric)
 	e.prefix(u.Prefix, omitted)
@@ -34,15 +35,23 @@ func (e *Encoder) update(u Update, t TLV) bool {
 	if u.Silent {
 		e.head(subSilent, 0)
 	}
+	if u.Mobility != 0 {
+		e.head(subMobility, mobilityLen)
+		e.put32(u.Mobility)
+		e.put32(u.Before)
+	}
 	return true
 }
 
-// silentLen returns how many bytes the sub-TLV for Silent needs.
-func silentLen(u Update) int {
+// ourLen returns how many bytes our own sub-TLVs need.
+func ourLen(u Update) (n int) {
 	if u.Silent {
-		return 2
+		n += 2
 	}
-	return 0
+	if u.Mobility != 0 {
+		n += 2 + mobilityLen
+	}
+	return n
 }
 
 func (e *Encoder) routerID(id RouterID) {

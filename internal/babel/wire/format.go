@@ -32,6 +32,7 @@ const (
 	subPadN      = 1
 	subTimestamp = 3   // RFC 9616 §3.1
 	subSilent    = 112 // our own, of those for experiments (RFC 8966 §5); empty
+	subMobility  = 113 // our own too: the number, and who had it before; 4 bytes each
 	subSource    = 128 // RFC 9079 §5
 	subMandatory = 0x80
 )
@@ -65,6 +66,7 @@ const (
 	routeRequestLen = 2
 	seqnoRequestLen = 14
 	counterLen      = 4
+	mobilityLen     = 8 // of the sub-TLV
 
 	maxBody = 0xffff
 )

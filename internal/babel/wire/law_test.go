@@ -137,6 +137,9 @@ func drawTLV(t *rapid.T) TLV {
 		}
 	}
 	u.Silent = u.Metric == Infinity && rapid.Bool().Draw(t, "silent")
+	if u.Metric < Infinity && rapid.Bool().Draw(t, "mobile") {
+		u.Mobility, u.Before = rapid.Uint32Min(1).Draw(t, "mobility"), u32.Draw(t, "before")
+	}
 	return u
 }
 

@@ -54,7 +54,7 @@ func capture(t *testing.T, payloads ...[]byte) string {
 	return string(out)
 }
 
-// tcpdump 4.99 knows neither source prefixes nor our sub-TLV for silence, which it names as
+// tcpdump 4.99 knows neither source prefixes nor our own sub-TLVs, which it names as
 // unknown and steps over, nor encoding 4, at which it gives up the packet; so there is none here.
 func TestTcpdumpReadsWhatIsEncoded(t *testing.T) {
 	four, six := update("10.1.2.0/24", "192.0.2.1"), update("2001:db8:1::/48", "fe80::2")
@@ -62,6 +62,8 @@ func TestTcpdumpReadsWhatIsEncoded(t *testing.T) {
 	next4.Prefix, next6.Prefix = prefixOf("10.1.3.16/28"), prefixOf("2001:db8:1:2::/64")
 	next6.RouterID = RouterID{7: 1}
 	gone.Metric = Infinity
+	moved := four
+	moved.Mobility, moved.Before = 7, 0x0a000001
 	silent := gone
 	silent.Silent = true
 	from.Source = prefixOf("fd00::/20")
@@ -71,7 +73,7 @@ func TestTcpdumpReadsWhatIsEncoded(t *testing.T) {
 			Hello{Seqno: 1, Interval: 400}, Hello{Unicast: true, Seqno: 2, Stamped: true, Timestamp: 1_500_000},
 			IHU{RxCost: 96, Interval: 1200}, IHU{RxCost: Infinity, Interval: 1200, Address: addrOf("fe80::9")},
 			IHU{RxCost: 1, Interval: 1200, Address: addrOf("2001:db8::9"), Stamped: true, Origin: 2_500_000, Receive: 3_500_000}),
-		encode(t, four, next4, six, next6, gone, silent, from, Update{Interval: 1, Metric: Infinity}),
+		encode(t, four, next4, six, next6, gone, silent, moved, from, Update{Interval: 1, Metric: Infinity}),
 		encode(t, RouteRequest{}, RouteRequest{Prefix: four.Prefix}, RouteRequest{Prefix: six.Prefix, Source: from.Source},
 			SeqnoRequest{Prefix: four.Prefix, Seqno: 9, HopCount: 64, RouterID: id},
 			SeqnoRequest{Prefix: six.Prefix, Source: from.Source, Seqno: 9, HopCount: 64, RouterID: id}),
@@ -83,6 +85,7 @@ func TestTcpdumpReadsWhatIsEncoded(t *testing.T) {
 		if text, ok := strings.CutPrefix(line, "\t"); ok && text != "\n" {
 			text, _, _ = strings.Cut(text, " (M) sub-unknown-0x80")
 			text, _, _ = strings.Cut(text, " sub-unknown-0x70")
+			text, _, _ = strings.Cut(text, " sub-unknown-0x71")
 			lines = append(lines, strings.TrimSpace(text))
 		}
 	}
@@ -110,6 +113,7 @@ Update/prefix 2001:db8:1:2::/64 metric 2 seqno 1 interval 1.00s
 Update/prefix 10.1.2.0/24 metric 65535 seqno 1 interval 1.00s
 Update/prefix 10.1.2.0/24 metric 65535 seqno 1 interval 1.00s
 Router Id 11:22:33:44:55:66:77:88
+Update/prefix 10.1.2.0/24 metric 2 seqno 1 interval 1.00s
 Update/prefix 2001:db8:1::/48 metric 2 seqno 1 interval 1.00s
 Update any metric 65535 seqno 0 interval 0.01s
 Route Request for any

@@ -125,6 +125,12 @@ type Update struct {
 	Seqno    uint16
 	Metric   uint16 // Infinity is a retraction
 
+	// Mobility is how often a host that roams has moved, at this announcement: of several
+	// origins the one with the highest number has it (as in EVPN, RFC 7432 §15). 0 is none.
+	// Before is the upper half of the router-id of who had it until then; 0: nobody whom the
+	// origin knew. They are our own extension, which others ignore, and not a retraction's.
+	Mobility, Before uint32
+
 	// Silent says of a retraction with a prefix that nobody has retracted the route, but that
 	// the next router on it was not heard any more. It is our own extension, which others
 	// ignore; see package babel.
