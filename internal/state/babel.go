@@ -22,7 +22,7 @@ type Babel struct {
 	PrefSrc4 netip.Addr `json:"prefSrc4,omitzero"`
 	PrefSrc6 netip.Addr `json:"prefSrc6,omitzero"`
 
-	Links    []BabelLink    `json:"links,omitempty"`    // by device, one for each
+	Links    []BabelLink    `json:"links,omitempty"`    // by device, one for each; none at a door for devices with static routing
 	Announce []Announcement `json:"announce,omitempty"` // by prefix
 	Accept   []Accept       `json:"accept,omitempty"`   // by prefix; never one of Announce
 }

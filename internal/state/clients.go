@@ -6,9 +6,8 @@ import (
 	"tombolo/internal/key"
 )
 
-// Clients are the roaming devices that may enter at this router. Where it has a speaker,
-// that one announces a device while it is here, and holds the route to it. Where it has
-// none, the routes to the devices are among Routes, whether they are here or not.
+// Clients are the roaming devices that may enter at this router. While one is here, the
+// speaker announces it and holds the route to it: such a router has Babel, if with no Links.
 type Clients struct {
 	Device  string   `json:"device"`            // one of Interfaces
 	Port    uint16   `json:"port"`              // on which it listens
