@@ -12,13 +12,15 @@ import (
 
 // clients is what the routers of a network share about roaming devices.
 //
+// They enter at sites that are called doors here too, and are not those of regions.
+//
 // A device is reached by host routes, which the speaker of the door that it is at announces;
 // never by its pool, which is no connected prefix anywhere, since two doors with one would
-// each hold it to be their own. Where host routes cannot come, with static routers, the pool
-// leads as a whole towards one of the doors, its home, as if it were a LAN there. Those that
-// speak and stand on the way know better, and a static region's only way out of itself is
-// the way to them all (see regions), so that the AllowedIPs there are right for every door
-// in the home's region.
+// each hold it to be their own. Where host routes do not come, at static routers, the pool
+// as a whole leads towards one of the doors, its home, as if it were a LAN there. From a
+// static region one way leads to all of the home's region (see regions), and the first
+// router there that speaks knows where in it the device is: so the AllowedIPs on that way
+// are right for every door in the home's region, and for no other.
 type clients struct {
 	pool    []netip.Prefix // in both families; none where the file has no clients
 	home    int            // site; -1: none
