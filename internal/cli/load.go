@@ -82,26 +82,47 @@ func keyDir(asked, file string) string {
 	return "/etc/tombolo"
 }
 
-// knownKeys returns the public keys of those sites whose private key lies in the folder,
-// as all do in a lab; none where we may not look. The error says that a site's key in the
-// file is another one.
+// knownKeys returns the public keys whose private halves lie in the folder: the sites', as
+// all do in a lab; the doors', which each door has; and those of devices of which the file
+// has none. There are none where we may not look. The error says that a key in the file is
+// another one.
 func knownKeys(n *spec.Network, store key.Store) (map[string]key.Public, error) {
 	keys := map[string]key.Public{}
-	for _, s := range n.Sites {
-		p, err := store.Private(key.Ref(s.Name))
+	know := func(name, who string, inFile key.Public) error {
+		p, err := store.Private(key.Ref(name))
 		if errors.Is(err, key.ErrMissing) || errors.Is(err, fs.ErrPermission) {
-			continue
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if !s.Key.IsZero() && s.Key != p.Public() {
-			return nil, hinted{
-				fmt.Errorf("site %q has key %s in the file, and %s is the public half of %s", s.Name, s.Key, p.Public(), filepath.Join(store.Dir, s.Name+".key")),
+		if !inFile.IsZero() && inFile != p.Public() {
+			return hinted{
+				fmt.Errorf("%s key %s in the file, and %s is the public half of %s", who, inFile, p.Public(), filepath.Join(store.Dir, name+".key")),
 				"take the one of the key file into the network file, on every router; or put the right key file in place",
 			}
 		}
-		keys[s.Name] = p.Public()
+		keys[name] = p.Public()
+		return nil
+	}
+	for _, s := range n.Sites {
+		if err := know(s.Name, fmt.Sprintf("site %q has", s.Name), s.Key); err != nil {
+			return nil, err
+		}
+	}
+	if n.Clients == nil {
+		return keys, nil
+	}
+	if err := know(spec.AccessKey, "`clients:` has", n.Clients.Key); err != nil {
+		return nil, err
+	}
+	for _, d := range n.Clients.Devices {
+		if !d.Key.IsZero() {
+			continue // a key that was kept may be one that it had before
+		}
+		if err := know(d.Name, "", key.Public{}); err != nil {
+			return nil, err
+		}
 	}
 	return keys, nil
 }

@@ -191,7 +191,7 @@ func missing(n file, known map[string]key.Public, r state.Router, store key.Stor
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, missingMACs(r, store))
+	errs = append(errs, missingMACs(r, store), missingAccess(n, r, store))
 	if keyless {
 		whole := *n.Network
 		whole.Sites = slices.Clone(n.Sites)
@@ -204,6 +204,22 @@ func missing(n file, known map[string]key.Public, r state.Router, store key.Stor
 		errs = append(errs, whole.MissingKeys(i, n.text).Err())
 	}
 	return errors.Join(errs...)
+}
+
+// missingAccess reports that the key is missing without which nobody can enter at a door.
+func missingAccess(n file, r state.Router, store key.Store) error {
+	if r.Clients == nil {
+		return nil
+	}
+	_, err := store.Private(spec.AccessKey)
+	if !errors.Is(err, key.ErrMissing) {
+		return err
+	}
+	hint := "tombolo client add NAME makes it with the first device, and its `key:` in `clients:`"
+	if !n.Clients.Key.IsZero() {
+		hint = fmt.Sprintf("tombolo key export %s, where it is, and here: tombolo key import %s", spec.AccessKey, spec.AccessKey)
+	}
+	return hinted{fmt.Errorf("site %q lets clients in, and the key that all doors share is missing: %s", r.Site, filepath.Join(store.Dir, spec.AccessKey+".key")), hint}
 }
 
 // missingMACs reports the keys without which a speaker would not be heard.

@@ -25,11 +25,15 @@ type claim struct {
 // several stands for more than one site.
 const several = -1
 
-// babel returns what the speaker of a site is to do; nil where it has nobody to speak to.
+// babel returns what the speaker of a site is to do. It is nil where that has nobody to speak
+// to; but at a door, whatever its routing, the speaker holds the routes to devices.
 func (c *compiler) babel(i int, r *state.Router) *state.Babel {
 	s := &c.n.Sites[i]
-	links := c.babelLinks(i)
-	if c.static[i] || len(links) == 0 {
+	var links []state.BabelLink
+	if !c.static[i] {
+		links = c.babelLinks(i)
+	}
+	if len(links) == 0 && r.Clients == nil {
 		return nil
 	}
 	b := &state.Babel{
@@ -39,9 +43,13 @@ func (c *compiler) babel(i int, r *state.Router) *state.Babel {
 			Prefixes: c.n.Settings.Priority + atSource, Defaults: c.n.Settings.Priority + atExit,
 		},
 		PrefSrc4: s.Address, PrefSrc6: s.Address6,
-		Links: links, Announce: c.announcements(i, r),
+		Links: links,
 	}
-	claims := c.claimsOf(c.regions.of[i])
+	claims := c.deviceClaims([]int{i})
+	if len(links) > 0 {
+		b.Announce = c.announcements(i, r)
+		claims = c.claimsOf(c.regions.of[i])
+	}
 	b.Accept = make([]state.Accept, 0, len(claims))
 	for _, x := range claims {
 		if x.from != i {
@@ -196,7 +204,7 @@ func (c *compiler) claimsOf(region int) []claim {
 	for i := range c.n.Sites {
 		s := &c.n.Sites[i]
 		if c.regions.of[i] != region {
-			add(doors[c.regions.of[i]].from, outside(s))
+			add(doors[c.regions.of[i]].from, c.outside(i))
 			continue
 		}
 		add(i, reach(s))
@@ -211,6 +219,7 @@ func (c *compiler) claimsOf(region int) []claim {
 	for p, from := range foreign {
 		out = append(out, claim{state.Accept{Dst: p, Within: true}, from})
 	}
+	out = append(out, c.deviceClaims(c.doorsIn(region))...)
 	slices.SortFunc(out, func(x, y claim) int { return state.ComparePrefixes(x.Dst, y.Dst) })
 	c.claims[region] = out
 	return out

@@ -20,7 +20,8 @@ import (
 
 // Options are what a compilation may know beyond the network file.
 type Options struct {
-	// Keys are public keys of sites, by name, over those in the file.
+	// Keys are public keys of sites and of roaming devices, by name, over those in the file;
+	// and that of all doors, by the name spec.AccessKey.
 	Keys map[string]key.Public
 
 	// UplinkMTU is the MTU in bytes of devices of the compiled router, over those in the
@@ -85,12 +86,14 @@ type compiler struct {
 	regions *regions
 	links   []int           // of each site: how many it has to Babel sites
 	claims  map[int][]claim // by Babel region; see claimsOf
+	clients clients
 }
 
 func newCompiler(n *spec.Network, o Options) *compiler {
 	c := &compiler{
 		n: n, o: o, static: make([]bool, len(n.Sites)), mtu: make([]int, len(n.Sites)),
 		graph: newGraph(n), links: make([]int, len(n.Sites)), claims: map[int][]claim{},
+		clients: newClients(n, o),
 	}
 	for i := range n.Sites {
 		c.static[i] = n.Sites[i].Routing == spec.Static || n.Sites[i].Kind == spec.Plain
@@ -127,13 +130,14 @@ func (c *compiler) router(i int) state.Router {
 	}
 	ways := c.ways(i)
 	r.Interfaces = c.interfaces(i, ways)
+	c.enter(i, &r)
 	r.Routes = c.routes(i, ways)
 	r.Babel = c.babel(i, &r)
 	r.Rules = c.rules(i, fabric(r), r.Babel != nil)
 	if r.Babel != nil {
 		r.Routes = append(r.Routes, c.noWays(&r)...)
 	}
-	r.Rulesets = []state.Ruleset{ruleset(&r)}
+	r.Rulesets = []state.Ruleset{ruleset(&r, c.clients.pool)}
 	r.Sysctls = c.sysctls(s, &r)
 	r.Sort()
 	return r
@@ -155,8 +159,15 @@ func reach(s *spec.Site) []netip.Prefix {
 }
 
 // outside returns the prefixes by which a site is reached from where no speaker tells of
-// them: reach, and what it lets in from routers of no site.
-func outside(s *spec.Site) []netip.Prefix { return append(reach(s), foreignPrefixes(s)...) }
+// them: reach, what it lets in from routers of no site, and the clients' pool at its home.
+func (c *compiler) outside(i int) []netip.Prefix {
+	s := &c.n.Sites[i]
+	out := append(reach(s), foreignPrefixes(s)...)
+	if i == c.clients.home {
+		out = append(out, c.clients.pool...)
+	}
+	return out
+}
 
 // fabric returns the prefixes to which the router may have routes in the fabric's table:
 // those that are compiled, and those that its speaker may learn.

@@ -73,7 +73,7 @@ func (c *compiler) staticInterface(i int, w ways) state.Interface {
 	allowed := make([][]netip.Prefix, len(c.n.Sites)) // by neighbour
 	for to, via := range w {
 		if via >= 0 {
-			allowed[via] = append(allowed[via], outside(&c.n.Sites[to])...)
+			allowed[via] = append(allowed[via], c.outside(to)...)
 		}
 	}
 	var peers []state.Peer
@@ -118,12 +118,7 @@ func (c *compiler) newInterface(i int, name, peer string, mtu, port int) state.I
 	}
 }
 
-func (c *compiler) publicKey(s *spec.Site) key.Public {
-	if k, ok := c.o.Keys[s.Name]; ok {
-		return k
-	}
-	return s.Key
-}
+func (c *compiler) publicKey(s *spec.Site) key.Public { return known(c.o, s.Name, s.Key) }
 
 // peer describes the site peer as i's WireGuard needs it.
 func (c *compiler) peer(i, peer int, allowed []netip.Prefix) state.Peer {

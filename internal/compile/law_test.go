@@ -23,18 +23,40 @@ type fabric struct {
 	routers []state.Router
 	learned []map[netip.Prefix]learned
 	keys    map[key.Public]int
+	devices map[netip.Addr]int // roaming devices, and the doors that they are at
 }
 
-func newFabric(t failer, n *spec.Network) fabric {
-	f := fabric{network: n, keys: map[key.Public]int{}}
-	keys := map[string]key.Public{}
+func newFabric(t failer, n *spec.Network, devices map[netip.Addr]int) fabric {
+	f := fabric{network: n, keys: map[key.Public]int{}, devices: devices}
+	keys := allKeys(n)
+	for _, k := range keys {
+		f.keys[k] = -1 // a device's
+	}
 	for i, s := range n.Sites {
-		k := key.Public{byte(i + 1), byte((i + 1) >> 8), 1}
-		keys[s.Name], f.keys[k] = k, i
+		f.keys[keys[s.Name]] = i
 	}
 	f.routers = compile.All(n, compile.Options{Keys: keys})
+	for a, door := range devices {
+		if b := f.routers[door].Babel; b != nil {
+			b.Announce = append(b.Announce, state.Announcement{Dst: netip.PrefixFrom(a, a.BitLen()), While: state.Always})
+		}
+	}
 	f.learned = converge(t, f.routers)
 	return f
+}
+
+// allKeys returns a key of each site, and of each roaming device but the last.
+func allKeys(n *spec.Network) map[string]key.Public {
+	keys := map[string]key.Public{}
+	for i, s := range n.Sites {
+		keys[s.Name] = key.Public{byte(i + 1), byte((i + 1) >> 8), 1}
+	}
+	if n.Clients != nil {
+		for i, d := range n.Clients.Devices[:len(n.Clients.Devices)-1] {
+			keys[d.Name] = key.Public{byte(i + 1), 0, 2}
+		}
+	}
+	return keys
 }
 
 // walk returns the sites that a packet passes, or why it is lost.
@@ -87,6 +109,9 @@ func (f fabric) next(at int, src, dst netip.Addr) (int, error) {
 }
 
 func (f fabric) owns(site int, a netip.Addr) bool {
+	if door, is := f.devices[a]; is {
+		return door == site
+	}
 	s := f.network.Sites[site]
 	if s.Address == a || s.Address6 == a || len(s.Babel) > 0 && foreignPrefix(site).Contains(a) {
 		return true
@@ -142,7 +167,7 @@ func TestEveryPairIsReachedThereAndBack(t *testing.T) {
 		if n == nil {
 			t.Fatalf("the generator made a bad file: %v", ds)
 		}
-		f := newFabric(t, n)
+		f := newFabric(t, n, nil)
 		for a := range n.Sites {
 			for b := range n.Sites {
 				if a == b {
@@ -196,11 +221,16 @@ func lanHost(n *spec.Network, i int) netip.Addr {
 
 // randomNetwork writes a network file of 2 to 12 sites that is connected: a random tree
 // whose upper ends can be dialled, and more links with costs; some of Babel sites without a
-// tunnel, and some Babel sites with a router of no site beside them.
+// tunnel, and some Babel sites with a router of no site beside them. Some sites are doors
+// for three roaming devices.
 func randomNetwork(t *rapid.T) string {
 	count := rapid.IntRange(2, 12).Draw(t, "sites")
 	var b strings.Builder
-	fmt.Fprintf(&b, "network: n\noverlay: 10.99.0.0/16\nsettings: {port: 20000}\nsites:\n")
+	fmt.Fprintf(&b, "network: n\noverlay: 10.99.0.0/16\nsettings: {port: 20000}\n")
+	if doors := rapid.SliceOfNDistinct(rapid.IntRange(0, count-1), 0, 4, rapid.ID).Draw(t, "doors"); len(doors) > 0 {
+		fmt.Fprintf(&b, "clients: {pool: 10.98.0.0/16, at: [s%s], devices: {phone: , laptop: , pi: }}\n", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(doors)), ", s"), "[]"))
+	}
+	b.WriteString("sites:\n")
 	speaks := make([]bool, count)
 	for i := range count {
 		fmt.Fprintf(&b, "  s%d:\n    address: 10.99.1.%d\n    lan: {lan0: 10.%d.0.0/24}\n", i, i+1, i+1)

@@ -15,7 +15,7 @@ func (c *compiler) routes(i int, w ways) []state.Route {
 		if via < 0 {
 			continue
 		}
-		for _, p := range outside(&c.n.Sites[to]) {
+		for _, p := range c.outside(to) {
 			if p.Addr().Is6() && !six[via] {
 				continue
 			}
@@ -32,10 +32,16 @@ func (c *compiler) routes(i int, w ways) []state.Route {
 // table after the fabric's, which is looked at after main: a way there that somebody
 // else made is better than none.
 func (c *compiler) noWays(r *state.Router) []state.Route {
-	overlays := []netip.Prefix{c.n.Overlay, c.n.Overlay6}
-	ends := map[netip.Prefix]bool{c.n.Overlay: true, c.n.Overlay6: true}
+	whole := []netip.Prefix{c.n.Overlay, c.n.Overlay6} // with the devices' IPv6 addresses
+	if c.n.Clients != nil {
+		whole = append(whole, c.n.Clients.Pool)
+	}
+	ends := map[netip.Prefix]bool{}
+	for _, p := range whole {
+		ends[p] = true
+	}
 	for _, p := range fabric(*r) {
-		if !covers(overlays, p) {
+		if !covers(whole, p) {
 			ends[p] = true
 		}
 	}

@@ -13,14 +13,15 @@ import (
 
 // ruleset returns the site's one nftables table. It drops nothing, and accepts nothing that
 // is not accepted without it: another table's drop would stand. A chain in which there is
-// nothing to do is left out, since every packet would pay for it.
-func ruleset(r *state.Router) state.Ruleset {
+// nothing to do is left out, since every packet would pay for it. pool are the prefixes of
+// the roaming devices.
+func ruleset(r *state.Router, pool []netip.Prefix) state.Ruleset {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", r.Owner.RulesetTable)
 	if len(r.Interfaces) > 0 {
 		mssChains(&b, r.Interfaces)
 	}
-	postroutingChain(&b, r)
+	postroutingChain(&b, r, pool)
 	b.WriteString("}\n")
 	text := b.String()
 	return state.Ruleset{Family: "inet", Table: r.Owner.RulesetTable, Text: text, Digest: state.RulesetDigest(text)}
@@ -52,18 +53,23 @@ func mssChains(b *strings.Builder, interfaces []state.Interface) {
 	b.WriteString("\t\ttcp flags syn / syn,rst jump mss\n\t}\n")
 }
 
-// postroutingChain hides the LANs behind the uplinks' addresses, except from sites that
-// are joined by the same device without a tunnel.
-func postroutingChain(b *strings.Builder, r *state.Router) {
-	var sources []netip.Prefix
+// postroutingChain hides the LANs behind the uplinks' addresses, and at a door the roaming
+// devices, except from sites that are joined by the same device without a tunnel. A LAN
+// with IPv6 has addresses of its own there; a device has none that the Internet would reach.
+func postroutingChain(b *strings.Builder, r *state.Router, pool []netip.Prefix) {
+	sources := map[string][]netip.Prefix{} // by family
 	for _, l := range r.LANs {
 		for _, p := range l.Prefixes {
 			if p.Addr().Is4() {
-				sources = append(sources, p)
+				sources["ip"] = append(sources["ip"], p)
 			}
 		}
 	}
-	slices.SortFunc(sources, state.ComparePrefixes)
+	if r.Clients != nil {
+		for _, p := range pool {
+			sources[nftFamily(p)] = append(sources[nftFamily(p)], p)
+		}
+	}
 	hides := func(u state.Uplink) bool { return u.Masquerade && len(sources) > 0 }
 	if !slices.ContainsFunc(r.Uplinks, hides) {
 		return
@@ -73,17 +79,30 @@ func postroutingChain(b *strings.Builder, r *state.Router) {
 		if !hides(u) {
 			continue
 		}
-		if direct := directPrefixes(u.Device, r); len(direct) > 0 {
-			fmt.Fprintf(b, "\t\toifname %q ip daddr %s return\n", u.Device, anonymous(direct, netip.Prefix.String))
+		direct := directPrefixes(u.Device, r, pool)
+		for _, f := range slices.Sorted(maps.Keys(sources)) {
+			if to := direct[f]; len(to) > 0 {
+				fmt.Fprintf(b, "\t\toifname %q %s daddr %s return\n", u.Device, f, anonymous(to, netip.Prefix.String))
+			}
+			slices.SortFunc(sources[f], state.ComparePrefixes)
+			fmt.Fprintf(b, "\t\toifname %q %s saddr %s masquerade\n", u.Device, f, anonymous(sources[f], netip.Prefix.String))
 		}
-		fmt.Fprintf(b, "\t\toifname %q ip saddr %s masquerade\n", u.Device, anonymous(sources, netip.Prefix.String))
 	}
 	b.WriteString("\t}\n")
 }
 
-// directPrefixes returns the IPv4 prefixes that may be routed over a device without a
-// tunnel: where a speaker speaks on it, all that it may learn.
-func directPrefixes(device string, r *state.Router) []netip.Prefix {
+// nftFamily returns the nft word for a prefix's family.
+func nftFamily(p netip.Prefix) string {
+	if p.Addr().Is6() {
+		return "ip6"
+	}
+	return "ip"
+}
+
+// directPrefixes returns the prefixes, by family, that may be routed over a device without a
+// tunnel: where a speaker speaks on it, all that it may learn. The pool stands for all the
+// devices in it, so that one more of them changes no rule.
+func directPrefixes(device string, r *state.Router, pool []netip.Prefix) map[string][]netip.Prefix {
 	all := fabric(*r)
 	if r.Babel == nil || !slices.ContainsFunc(r.Babel.Links, func(l state.BabelLink) bool { return l.Device == device }) {
 		all = nil
@@ -93,9 +112,20 @@ func directPrefixes(device string, r *state.Router) []netip.Prefix {
 			}
 		}
 	}
-	out := slices.DeleteFunc(all, func(p netip.Prefix) bool { return !p.Addr().Is4() })
-	slices.SortFunc(out, state.ComparePrefixes)
-	return slices.Compact(out)
+	out := map[string][]netip.Prefix{}
+	for _, p := range all {
+		for _, whole := range pool {
+			if whole.Contains(p.Addr()) {
+				p = whole
+			}
+		}
+		out[nftFamily(p)] = append(out[nftFamily(p)], p)
+	}
+	for f := range out {
+		slices.SortFunc(out[f], state.ComparePrefixes)
+		out[f] = slices.Compact(out[f])
+	}
+	return out
 }
 
 func interfaceNames(interfaces []state.Interface) []string {

@@ -158,18 +158,36 @@ func TestAcceptIsWhatOthersAnnounce(t *testing.T) {
 		if n == nil {
 			t.Fatalf("the generator made a bad file: %v", ds)
 		}
-		routers := compile.All(n, compile.Options{})
+		routers := compile.All(n, compile.Options{Keys: allKeys(n)})
 		for i, r := range routers {
 			if r.Babel == nil {
 				continue
 			}
+			for _, a := range r.Babel.Accept {
+				if slices.ContainsFunc(r.Babel.Announce, func(x state.Announcement) bool { return x.Dst == a.Dst }) {
+					t.Fatalf("%s takes %v, which it announces itself", r.Site, a.Dst)
+				}
+				if a.Mobile != (n.Clients != nil && a.Dst.IsSingleIP() && (n.Clients.Pool.Contains(a.Dst.Addr()) || n.Clients.Pool6.Contains(a.Dst.Addr()))) {
+					t.Fatalf("%s takes %v, mobile %t", r.Site, a.Dst, a.Mobile)
+				}
+			}
 			want, got := map[said]bool{}, map[said]bool{}
-			for _, j := range heard(n, i) {
+			others := heard(n, i)
+			if n.Sites[i].Routing == spec.Static {
+				others = nil // it speaks for its devices' sake alone, with nobody
+			}
+			for _, j := range others {
 				for _, a := range routers[j].Babel.Announce {
 					want[said{a.Dst, routers[j].Babel.Site}] = true
 				}
 				if len(n.Sites[j].Babel) > 0 {
 					want[said{foreignPrefix(j), nobody}] = true
+				}
+			}
+			// The door that a device is at announces it, also where that is the router itself.
+			for _, j := range append(others, i) {
+				for _, p := range devicesAt(routers[j]) {
+					want[said{p, routers[j].Babel.Site}] = true
 				}
 			}
 			for _, a := range r.Babel.Accept {

@@ -42,7 +42,12 @@ func Script(r state.Router) string {
 		if last != "" {
 			b.WriteByte('\n')
 		}
-		speaker(&b, r.Babel)
+		if len(r.Babel.Links) > 0 {
+			speaker(&b, r.Babel)
+		}
+		if r.Clients != nil {
+			doorkeeper(&b, r.Babel, r.Clients)
+		}
 	}
 	return b.String()
 }
@@ -68,6 +73,14 @@ func speaker(b *strings.Builder, s *state.Babel) {
 		fmt.Fprintf(b, "# announces %s%s\n", a.Dst, condition(a))
 	}
 	fmt.Fprintf(b, "# takes %d prefixes, each only from the sites that may announce it\n", len(s.Accept))
+}
+
+// doorkeeper says in comments which devices may enter.
+func doorkeeper(b *strings.Builder, s *state.Babel, c *state.Clients) {
+	fmt.Fprintf(b, "# clients: tombolo agent routes to whoever is on %s, in table %d with proto %d, for %d s after a handshake\n", c.Device, s.Table, s.Protocol, c.Hold)
+	for _, d := range c.Devices {
+		fmt.Fprintf(b, "# takes in %s,%s\n", d.Name, prefixList(d.Addresses))
+	}
 }
 
 func prefixList(prefixes []netip.Prefix) string {

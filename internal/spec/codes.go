@@ -82,12 +82,15 @@ const (
 
 	// Clients, exits, published ports, segments.
 	codeClients     = "bad-clients"
+	codeFarDoor     = "far-door"
 	codeUnknownFor  = "unknown-source"
 	codeExit        = "bad-exit"
 	codeStaticExit  = "second-static-exit"
 	codePublish     = "bad-publish"
 	codeSegment     = "bad-segment"
 	codeUnknownHost = "unknown-host"
+
+	codeKeylessDevice = "device-without-key"
 
 	// What is right.
 	codeUnbuilt = "unbuilt"

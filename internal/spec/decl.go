@@ -112,6 +112,8 @@ type portsDecl struct {
 type clientsDecl struct {
 	pool    at[netip.Prefix]
 	at      at[[]at[string]]
+	key     at[key.Public]
+	hold    at[time.Duration]
 	devices at[[]named[deviceDecl]]
 }
 

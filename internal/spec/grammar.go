@@ -34,7 +34,7 @@ var fileRecord = record[fileDecl]{
 			doc: "Which sites are joined by a tunnel. Left out, every two are. A link is made if one end can be dialled; where neither can, routing goes round by other sites."},
 			into(links, func(f *fileDecl) *at[[]linkDecl] { return &f.links })},
 		{entry{key: "clients", concept: "client", also: []string{"client", "devices", "phones", "roaming"}, example: "{pool: 10.0.31.0/24, at: [op1, op2], devices: {phone: {address: 10.0.31.10}}}",
-			doc: "Roaming devices with the stock WireGuard app. *Not built in this version: a warning.*"},
+			doc: "Roaming devices with the stock WireGuard app."},
 			into(clientsRecord.shape(), func(f *fileDecl) *at[clientsDecl] { return &f.clients })},
 		{entry{key: "exits", concept: "exit", also: []string{"exit", "gateways"}, example: "[{for: op2, via: op1}]",
 			doc: "Whose traffic to the Internet leaves where. *Not built in this version: a warning.*"},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"tombolo/internal/key"
 
@@ -20,8 +21,14 @@ var clientsRecord = record[clientsDecl]{
 			doc: "The IPv4 prefix of the clients' addresses, outside the overlay and every LAN."},
 			into(prefix(ipv4), func(c *clientsDecl) *at[netip.Prefix] { return &c.pool })},
 		{entry{key: "at", concept: "client", required: true, also: []string{"via", "sites", "doors"}, example: "[op1, op2]",
-			doc: "The sites at which they enter; those share a key, so that one configuration fits all."},
+			doc: "The sites at which they enter, on the base port; those share a key, so that one configuration fits all."},
 			into(oneOrMore(siteName, "one site or a list of them"), func(c *clientsDecl) *at[[]at[string]] { return &c.at })},
+		{entry{key: "key", concept: "client", also: []string{"access-key", "access_key", "public-key", "publickey", "public_key", "pubkey"}, example: "spvx9HIOQ4/rUYtKSlcHBwAlv9R1LZD7+RcRlRDjPBY=", hint: "leave it out; `tombolo client add NAME` writes it",
+			doc: "The public half of the access key, which those sites share. `tombolo client add` makes the key with the first device."},
+			into(publicKey, func(c *clientsDecl) *at[key.Public] { return &c.key })},
+		{entry{key: "hold", concept: "client", also: []string{"timeout", "keep", "expire"}, example: "10m",
+			doc: "For how long a device counts as being where it last made a handshake, in seconds or as `10m`; at least 180 seconds, the life of a WireGuard session and the default. A device that goes to sleep stays reachable for as long; one that enters elsewhere leaves at once."},
+			into(hold, func(c *clientsDecl) *at[time.Duration] { return &c.hold })},
 		{entry{key: "devices", concept: "client", also: []string{"device", "peers", "clients"}, example: "{phone: {address: 10.0.31.10}, pi: }",
 			doc: "The devices, by name; a name is none of a site."},
 			into(devices, func(c *clientsDecl) *at[[]named[deviceDecl]] { return &c.devices })},
@@ -46,10 +53,10 @@ var deviceRecord = record[deviceDecl]{
 	doc:     "A device can be as short as its name: `pi:`.",
 	fields: []field[deviceDecl]{
 		{entry{key: "address", concept: "client", also: []string{"ip", "addr"}, example: "10.0.31.10",
-			doc: "Its address in the pool. Left out, it is a hash of its name."},
+			doc: "Its address in the pool. Left out, it is a hash of its name. Its IPv6 address, in `overlay6:`, has the same bits."},
 			into(address(ipv4), func(c *deviceDecl) *at[netip.Addr] { return &c.address })},
 		{entry{key: "key", concept: "client", also: []string{"public-key", "publickey", "public_key", "pubkey"}, example: "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", hint: "the app on the device shows it",
-			doc: "Its public key."},
+			doc: "Its public key. A device without one cannot enter yet; `tombolo client add NAME` makes it."},
 			into(publicKey, func(c *deviceDecl) *at[key.Public] { return &c.key })},
 		{entry{key: "full", concept: "client", also: []string{"all", "full-tunnel"}, example: "true",
 			doc: "Whether all its traffic comes through the network, not only what goes to the sites. Default: `false`."},

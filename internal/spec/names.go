@@ -11,6 +11,14 @@ import (
 // StaticInterface is the one interface of a router with static routing.
 const StaticInterface = "wg_s2s"
 
+// ClientsInterface is the one by which roaming devices enter: that of no link, since no site
+// is called so.
+const ClientsInterface = "wg-" + AccessKey
+
+// AccessKey is the name of the key that all doors share, also that of its file. No site and
+// no device is called so.
+const AccessKey = "clients"
+
 // maxInterface is the longest interface name (linux/if.h, IFNAMSIZ - 1).
 const maxInterface = 15
 

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -112,6 +113,9 @@ func (b *builder) identities() {
 			}
 		}
 	}
+	if k := b.f.clients.v.key; k.ok {
+		seen(k.Pos, k.v, "the doors in `clients:`")
+	}
 	for _, d := range b.f.clients.v.devices.v {
 		if d.v.key.ok {
 			seen(d.v.key.Pos, d.v.key.v, fmt.Sprintf("device %q", clip(d.name)))
@@ -166,6 +170,11 @@ func (b *builder) hasLinkTo(site int) bool {
 	return false
 }
 
+// isDoor reports whether clients enter at a site.
+func (b *builder) isDoor(site string) bool {
+	return slices.ContainsFunc(b.f.clients.v.at.v, func(a at[string]) bool { return a.v == site })
+}
+
 // deviceNames reports a device of a router that is called as one of ours would be.
 func (b *builder) deviceNames(owner map[string]int) {
 	for i := range b.n.Sites {
@@ -175,7 +184,7 @@ func (b *builder) deviceNames(owner map[string]int) {
 			if ours && (peer == i || !b.n.Links.Has(i, peer)) {
 				ours = false
 			}
-			if ours || device == StaticInterface {
+			if ours || device == StaticInterface || device == ClientsInterface && b.isDoor(s.Name) {
 				b.err(p, codeInterfaceName, "`lan:`, `uplink:` and `babel:` name what the router has already; tunnels come from `links:`", "device %q is an interface that tombolo makes on %q", device, s.Name)
 			}
 		}

@@ -168,18 +168,42 @@ type Uplink struct {
 type Clients struct {
 	Pos     Pos
 	Pool    netip.Prefix
-	At      []string // sites, in the order of the file
-	Devices []Device // in the order of the file
+	Pool6   netip.Prefix  // of the devices' IPv6 addresses: the same bits, within Overlay6
+	At      []string      // sites, in the order of the file
+	Key     key.Public    // the public half of the key that all doors share; zero: the file does not say
+	Hold    time.Duration // how long a device counts as there after its last handshake, in whole seconds
+	Devices []Device      // in the order of the file
+}
+
+// Home returns the door to which the clients' pool leads where nobody hears which door a
+// device is at: the first in `at:` with Babel, else the first; -1 where there is none.
+func (n *Network) Home() int {
+	home := -1
+	if n.Clients == nil {
+		return home
+	}
+	for _, name := range n.Clients.At {
+		i, ok := n.Site(name)
+		switch {
+		case !ok:
+		case n.Sites[i].Routing == Babel:
+			return i
+		case home < 0:
+			home = i
+		}
+	}
+	return home
 }
 
 // Device is a roaming device with the stock WireGuard app.
 type Device struct {
-	Pos     Pos
-	Name    string
-	Address netip.Addr // in the pool; derived from the name where the file does not say
-	Key     key.Public
-	Full    bool         // all its traffic comes through the network
-	DNS     []netip.Addr // resolvers for its configuration
+	Pos      Pos
+	Name     string
+	Address  netip.Addr   // in Pool; derived from the name where the file does not say
+	Address6 netip.Addr   // in Pool6: the bits of Address
+	Key      key.Public   // zero: the file does not say
+	Full     bool         // all its traffic comes through the network
+	DNS      []netip.Addr // resolvers for its configuration
 }
 
 // Exit says whose Internet traffic leaves where.

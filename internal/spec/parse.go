@@ -96,6 +96,7 @@ func (b *builder) build() {
 	b.publish()
 	b.segments()
 	if b.wrong == 0 {
+		b.keyless()
 		b.remarks()
 	}
 }

@@ -135,7 +135,8 @@ var referenceRules = fmt.Sprintf(`
   10.0.32.1 on 51821. A site with static routing, or a plain one, has one interface for all its links;
   it listens on the base port and the site's own number. The base port itself is for clients.
 - **Interfaces.** The link to op1 is `+"`wg-op1`"+` everywhere; a name that would be longer than %d
-  characters is cut and ends in four characters of a hash. A static site has one, `+"`%s`"+`.
+  characters is cut and ends in four characters of a hash. A static site has one, `+"`%s`"+`. Clients
+  enter by `+"`%s`"+`.
 - **Who dials.** A site with an `+"`endpoint:`"+` and an open port is dialled; one without dials. Two
   sites of which neither can be dialled have no link; others carry their traffic, and if there are
   none, the file is wrong.
@@ -147,6 +148,11 @@ var referenceRules = fmt.Sprintf(`
   by the names of its ends where that is equal). The others are set up, with no AllowedIPs.
 - **Who is believed.** A router takes a prefix only from the site that has it in the file, or from the
   router at whose door it lies; what is not in the file it takes from nobody, but for `+"`accept:`"+`.
+- **Clients.** A device is reached from everywhere, at whichever of the sites in `+"`at:`"+` it is: their
+  routers tell the others (Babel). What has static routing looks for all devices at one of them, the
+  first that has Babel, so clients may enter at a static site only where there is no other. What a
+  device sends to other sites has its own address as its source; to the Internet it leaves where it
+  entered.
 - **What is not in the file.** Private keys, preshared keys, and everything that the router's own
   system does already: addresses of LANs and uplinks, DHCP, DNS.
 
@@ -162,4 +168,4 @@ A diagnostic is an error, a warning or a note. An error means that the file has 
 nothing is done with it; all of them are reported at once. A warning means that it has, and probably
 not the one that was meant, or that this version does not build it yet. With `+"`--json`"+` each has a
 code that does not change, such as `+"`overlapping-lans`"+`.
-`, maxInterface, StaticInterface, maxFile>>20, maxSites, maxDepth)
+`, maxInterface, StaticInterface, ClientsInterface, maxFile>>20, maxSites, maxDepth)

@@ -4,9 +4,6 @@ import "fmt"
 
 // remarks says what is right and that this version does not build.
 func (b *builder) remarks() {
-	if b.f.clients.given {
-		b.unbuilt(b.f.clients.Pos, "clients", "no device can enter; the sites are joined all the same")
-	}
 	for _, e := range b.f.exits.v {
 		b.unbuilt(e.Pos, "exits", "until it does, each site's Internet traffic leaves by its own uplink")
 	}

@@ -313,10 +313,7 @@ var keepalive = scalar("seconds, or `off`", schema{"anyOf": []any{
 	if text == "off" || text == "0" || text == "false" {
 		return -1, nil
 	}
-	every, err := time.ParseDuration(text)
-	if s, bad := strconv.ParseInt(text, 10, 32); bad == nil {
-		every, err = time.Duration(s)*time.Second, nil
-	}
+	every, err := parseSeconds(text)
 	switch {
 	case err != nil:
 		return 0, &mistake{}
@@ -327,3 +324,31 @@ var keepalive = scalar("seconds, or `off`", schema{"anyOf": []any{
 	}
 	return every, nil
 })
+
+// mostHold bounds how long a device that has gone stays where it was.
+const mostHold = 24 * time.Hour
+
+// hold is the shape of the time for which a device counts as being at a door.
+var hold = scalar("seconds, or a time such as 10m", schema{"anyOf": []any{
+	schema{"type": "integer", "minimum": int(leastHold / time.Second), "maximum": int(mostHold / time.Second)},
+	schema{"type": "string", "pattern": "^[0-9]+(s|m|h|m[0-9]+s|h[0-9]+m)$"},
+}}, func(text string) (time.Duration, *mistake) {
+	d, err := parseSeconds(text)
+	switch {
+	case err != nil || d%time.Second != 0:
+		return 0, &mistake{}
+	case d < leastHold:
+		return 0, &mistake{code: codeRange, hint: "a device that has nothing to say keeps its session for as long", message: fmt.Sprintf("a device is held for 180 seconds at least; this is %s", clip(text))}
+	case d > mostHold:
+		return 0, &mistake{code: codeRange, message: fmt.Sprintf("a device is held for a day at most; this is %s", clip(text))}
+	}
+	return d, nil
+})
+
+// parseSeconds reads a time in seconds, or with a unit.
+func parseSeconds(text string) (time.Duration, error) {
+	if s, err := strconv.ParseInt(text, 10, 32); err == nil {
+		return time.Duration(s) * time.Second, nil
+	}
+	return time.ParseDuration(text)
+}

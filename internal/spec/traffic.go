@@ -6,94 +6,6 @@ import (
 	"slices"
 )
 
-// clients takes over the roaming devices.
-func (b *builder) clients() {
-	f := b.f.clients
-	if !f.given {
-		return
-	}
-	c := &Clients{Pos: f.Pos, Pool: f.v.pool.v}
-	for _, name := range f.v.at.v {
-		if _, ok := b.site(name); !ok {
-			continue
-		}
-		if slices.Contains(c.At, name.v) {
-			b.err(name.Pos, codeClients, "delete one of them", "site %q stands twice in `at:`", name.v)
-			continue
-		}
-		c.At = append(c.At, name.v)
-	}
-	b.checkDoors(c, f.v)
-	b.readDevices(c, f.v)
-	b.n.Clients = c
-}
-
-// checkDoors reports clients that have nowhere to enter.
-func (b *builder) checkDoors(c *Clients, f clientsDecl) {
-	if b.doubt || len(c.At) == 0 || len(c.At) != len(f.at.v) {
-		return
-	}
-	for _, name := range c.At {
-		s := &b.n.Sites[b.index[name]]
-		if s.Kind == Plain {
-			b.err(f.at.Pos, codePlain, "let them enter at a site that runs tombolo", "clients enter at %q, which is plain and runs nothing of ours", name)
-			return
-		}
-		if s.Dialable(s.BasePort) {
-			return
-		}
-	}
-	b.warn(f.at.Pos, codeClients, "clients come in on the base port of a site with an `endpoint:`", "no client can enter from outside: no site in `at:` lets in its base port")
-}
-
-func (b *builder) readDevices(c *Clients, f clientsDecl) {
-	if f.pool.ok && (f.pool.v.Bits() > 30 || f.pool.v.Bits() < 8 || specialUse(f.pool.v) != "" || len(f.devices.v) > 1<<(32-f.pool.v.Bits())-2) {
-		b.err(f.pool.Pos, codeClients, "take a private prefix, for example a /24, with room to spare", "pool %v has no room for %s", f.pool.v, plural(len(f.devices.v), "a device", "devices"))
-		return
-	}
-	taken := map[netip.Addr]named[deviceDecl]{}
-	for _, d := range f.devices.v {
-		b.devices[d.name] = true
-		if b.checkName(d.Pos, "device", d.name) {
-			if i, is := b.index[d.name]; is {
-				b.err(d.Pos, codeDuplicateName, "give the device another name", "device %q is called like the site in line %d", d.name, b.n.Sites[i].Pos.Line)
-			}
-		}
-		if !f.pool.ok || !d.v.address.ok {
-			continue
-		}
-		if other, dup := taken[d.v.address.v]; dup {
-			b.err(d.v.address.Pos, codeDuplicateAddress, "give each device its own, or leave `address:` out", "address %v is already that of device %q (line %d)", d.v.address.v, clip(other.name), other.Line)
-			continue
-		}
-		if b.inPrefix(d.v.address, f.pool.v, "pool") {
-			taken[d.v.address.v] = d
-		}
-	}
-	met := 0 // hashes that were taken
-	for _, d := range f.devices.v {
-		a := d.v.address.v
-		if f.pool.ok && !d.v.address.given {
-			hashed := AddressAt(f.pool.v, HashedIndex(d.name, f.pool.v, 0))
-			a = hashed
-			if other, is := taken[a]; is && d.ok {
-				hint := "give it an `address:` of its own"
-				if met++; met <= maxSuggested {
-					a = nextFree(f.pool.v, a, 0, func(a netip.Addr) bool { _, t := taken[a]; return t })
-					hint = "add `address: " + a.String() + "` to device \"" + clip(d.name) + "\""
-				}
-				b.err(d.Pos, codeHashCollision, hint, "device %q names no address, and the one that its name hashes to, %v, is that of device %q (line %d)", clip(d.name), hashed, clip(other.name), other.Line)
-			}
-			taken[a] = d
-		}
-		device := Device{Pos: d.Pos, Name: d.name, Address: a, Key: d.v.key.v, Full: d.v.full.or(false)}
-		for _, r := range d.v.dns.v {
-			device.DNS = append(device.DNS, r.v)
-		}
-		c.Devices = append(c.Devices, device)
-	}
-}
-
 // findHosts makes the tables of where the network has hosts: as all of it sees them, and
 // behind mappings.
 func (b *builder) findHosts() {
@@ -187,13 +99,6 @@ func (b *builder) checkTarget(to at[netip.AddrPort]) {
 	if !b.doubt {
 		b.err(to.Pos, codeUnknownHost, "a port leads to a host in one of the LANs of this file", "%v is in no LAN of the network", host.Addr())
 	}
-}
-
-func (b *builder) clientPool() netip.Prefix {
-	if pool := b.f.clients.v.pool; pool.ok {
-		return pool.v
-	}
-	return netip.Prefix{}
 }
 
 // segments takes over the layer 2 networks.

@@ -22,9 +22,9 @@ type Babel struct {
 	PrefSrc4 netip.Addr `json:"prefSrc4,omitzero"`
 	PrefSrc6 netip.Addr `json:"prefSrc6,omitzero"`
 
-	Links    []BabelLink    `json:"links,omitempty"`    // by device, one for each
+	Links    []BabelLink    `json:"links,omitempty"`    // by device, one for each; none at a door for devices with static routing
 	Announce []Announcement `json:"announce,omitempty"` // by prefix
-	Accept   []Accept       `json:"accept,omitempty"`   // by prefix; never one that is announced
+	Accept   []Accept       `json:"accept,omitempty"`   // by prefix; never one of Announce
 }
 
 // Sources says where learned routes with a source prefix go that Table cannot hold or that
@@ -109,4 +109,9 @@ type Accept struct {
 	// Within says that any longer prefix inside Dst may be announced too. Such a prefix
 	// has no Origins: how a network that is not ours is cut up is not in our file.
 	Within bool `json:"within,omitempty"`
+
+	// Mobile says that it is a roaming device's, whose place changes: of several origins the
+	// one with the highest mobility number has it. The router's own may be among Origins; it
+	// is one of them while the device is here.
+	Mobile bool `json:"mobile,omitempty"`
 }

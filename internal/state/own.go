@@ -34,7 +34,8 @@ func RulesetDigest(text string) string {
 
 // Sort puts every list in its canonical order: interfaces and devices by name, peers by
 // key and name, prefixes by address and length, routes by table, destination, source and
-// metric, rules by priority and then by every other field, Babel's links by device, the rest of it by prefix.
+// metric, rules by priority and then by every other field, Babel's links by device, the rest of it by prefix,
+// clients by name.
 func (r *Router) Sort() {
 	slices.SortFunc(r.LANs, func(a, b LAN) int { return cmp.Compare(a.Device, b.Device) })
 	slices.SortFunc(r.Interfaces, func(a, b Interface) int { return cmp.Compare(a.Name, b.Name) })
@@ -49,6 +50,16 @@ func (r *Router) Sort() {
 	slices.SortFunc(r.Sysctls, func(a, b Sysctl) int { return cmp.Compare(a.Name, b.Name) })
 	if r.Babel != nil {
 		r.Babel.sort()
+	}
+	if r.Clients != nil {
+		r.Clients.sort()
+	}
+}
+
+func (c *Clients) sort() {
+	slices.SortFunc(c.Devices, func(a, b Client) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range c.Devices {
+		slices.SortFunc(c.Devices[i].Addresses, ComparePrefixes)
 	}
 }
 

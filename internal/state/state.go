@@ -41,7 +41,8 @@ type Router struct {
 	Rulesets   []Ruleset   `json:"rulesets,omitempty"`
 	Sysctls    []Sysctl    `json:"sysctls,omitempty"`
 
-	Babel *Babel `json:"babel,omitempty"` // nil: no speaker; never observed
+	Babel   *Babel   `json:"babel,omitempty"`   // nil: no speaker; never observed
+	Clients *Clients `json:"clients,omitempty"` // nil: no device enters here; never observed, and no part of a plan
 }
 
 // LAN describes a device with hosts behind it. tombolo follows it and never assigns it.
@@ -95,7 +96,7 @@ type WireGuard struct {
 
 // Peer is a WireGuard peer.
 type Peer struct {
-	Name      string     `json:"name,omitempty"` // the site's; empty when observed
+	Name      string     `json:"name,omitempty"` // the site's, or the roaming device's; empty when observed
 	PublicKey key.Public `json:"publicKey,omitzero"`
 
 	// Preshared names the preshared key; empty for none. Observed and unknown to the

@@ -59,7 +59,11 @@ func full() Router {
 				Dst: prefix("fd00:36::/64"), Src: prefix("fd00::/16"), While: Probe, Device: "br-lan",
 				Probe: netip.MustParseAddr("192.168.36.10"), Peer: "op4",
 			}},
-			Accept: []Accept{{Dst: prefix("fd00:35::/64"), Src: prefix("fd00::/16"), Origins: []uint32{7}, Within: true}},
+			Accept: []Accept{{Dst: prefix("fd00:35::/64"), Src: prefix("fd00::/16"), Origins: []uint32{7}, Within: true, Mobile: true}},
+		},
+		Clients: &Clients{
+			Device: "wg-clients", Port: 51820, Hold: 180,
+			Devices: []Client{{Name: "phone", PublicKey: key.Public{3}, Addresses: []netip.Prefix{prefix("10.0.31.10/32")}}},
 		},
 	}
 }
@@ -142,6 +146,7 @@ func TestSortGivesOneOrder(t *testing.T) {
 		{PublicKey: key.Public{2}}, {PublicKey: key.Public{1}, AllowedIPs: []netip.Prefix{prefix("::/0"), prefix("0.0.0.0/0")}},
 		{Name: "b"}, {Name: "a"},
 	}}
+	r.Clients = &Clients{Devices: []Client{{Name: "b"}, {Name: "a", Addresses: []netip.Prefix{prefix("fd00::1/128"), prefix("10.0.0.1/32")}}}}
 	r.Sort()
 	want := Router{
 		LANs:       []LAN{{Device: "a"}, {Device: "b"}},
@@ -158,6 +163,7 @@ func TestSortGivesOneOrder(t *testing.T) {
 		{Name: "a"}, {Name: "b"},
 		{PublicKey: key.Public{1}, AllowedIPs: []netip.Prefix{prefix("0.0.0.0/0"), prefix("::/0")}}, {PublicKey: key.Public{2}},
 	}}
+	want.Clients = &Clients{Devices: []Client{{Name: "a", Addresses: []netip.Prefix{prefix("10.0.0.1/32"), prefix("fd00::1/128")}}, {Name: "b"}}}
 	if d := cmp.Diff(want, r, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}, netip.AddrPort{})); d != "" {
 		t.Error(d)
 	}
