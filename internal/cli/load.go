@@ -83,13 +83,23 @@ func keyDir(asked, file string) string {
 }
 
 // knownKeys returns the public keys of those sites whose private key lies in the folder,
-// as all do in a lab; none where we may not look. The error says that a site's key in the
-// file is another one.
+// as all do in a lab; none where we may not look. The same goes for roaming devices of
+// whose key the file says nothing, and for the access key of the doors (accessKey). The
+// error says that a site's key in the file is another one.
 func knownKeys(n *spec.Network, store key.Store) (map[string]key.Public, error) {
 	keys := map[string]key.Public{}
+	for _, name := range clientKeys(n) {
+		p, err := store.Private(name)
+		if err != nil && !unknownKey(err) {
+			return nil, err
+		}
+		if err == nil {
+			keys[string(name)] = p.Public()
+		}
+	}
 	for _, s := range n.Sites {
 		p, err := store.Private(key.Ref(s.Name))
-		if errors.Is(err, key.ErrMissing) || errors.Is(err, fs.ErrPermission) {
+		if unknownKey(err) {
 			continue
 		}
 		if err != nil {
@@ -104,6 +114,30 @@ func knownKeys(n *spec.Network, store key.Store) (map[string]key.Public, error) 
 		keys[s.Name] = p.Public()
 	}
 	return keys, nil
+}
+
+// unknownKey reports that a key is not in the folder, or that we may not look.
+func unknownKey(err error) bool {
+	return errors.Is(err, key.ErrMissing) || errors.Is(err, fs.ErrPermission)
+}
+
+// accessKey is the key that all doors share. No site and no device can have that name.
+const accessKey key.Ref = "clients"
+
+// clientKeys returns the keys with which devices enter, of which the file says nothing:
+// the access key, then those of devices, which may lie in a folder where somebody keeps
+// them, as a lab does.
+func clientKeys(n *spec.Network) []key.Ref {
+	if n.Clients == nil {
+		return nil
+	}
+	out := []key.Ref{accessKey}
+	for _, d := range n.Clients.Devices {
+		if d.Key.IsZero() {
+			out = append(out, key.Ref(d.Name))
+		}
+	}
+	return out
 }
 
 // completeSite completes the names of sites, where the file is the first argument.
