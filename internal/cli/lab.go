@@ -20,9 +20,10 @@ func (a *app) labCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lab",
 		Short: "A network in namespaces on this machine",
-		Long: `A network in namespaces on this machine: a router for each site, a host in each LAN, and an
-emulated Internet between them, with its delays, losses, cuts and NATs. The routers run
-what they would run anywhere. Several labs can be up; --name says which one is meant.
+		Long: `A network in namespaces on this machine: a router for each site, a host in each LAN, the
+roaming devices, and an emulated Internet between them, with its delays, losses, cuts and
+NATs. The routers run what they would run anywhere. Several labs can be up; --name says
+which one is meant.
 
 A host in a LAN is called SITE.host; "tombolo lab list" shows all names.`,
 	}
@@ -32,12 +33,12 @@ A host in a LAN is called SITE.host; "tombolo lab list" shows all names.`,
 		a.labPingCommand(&name),
 		a.labCutCommand(&name, "cut", "Cut the paths between two places, or all of one, silently", (*lab.Lab).Cut, (*lab.Lab).CutOneWay),
 		a.labCutCommand(&name, "heal", "Take back what cut did", (*lab.Lab).Heal, (*lab.Lab).HealOneWay),
-		a.labPathCommand(&name), a.labServeCommand())
+		a.labPathCommand(&name), a.labRoamCommand(&name), a.labServeCommand())
 	return c
 }
 
 func (a *app) labUpCommand(name *string) *cobra.Command {
-	var labFile string
+	var labFile, devices string
 	c := &cobra.Command{
 		Use:   "up FILE",
 		Short: "Bring a lab up",
@@ -51,6 +52,9 @@ between the sites (default: FILE with .lab before its ending, where there is one
 			}
 			up, err := a.loadLab(args[0], labFile, *name)
 			if err != nil {
+				return err
+			}
+			if err := up.enter(devices); err != nil {
 				return err
 			}
 			start := time.Now()
@@ -70,6 +74,7 @@ between the sites (default: FILE with .lab before its ending, where there is one
 		},
 	}
 	c.Flags().StringVar(&labFile, "lab", "", "the lab file")
+	c.Flags().StringVar(&devices, "devices", "on", "on: roaming devices enter at the first door that can be dialled; off: nowhere")
 	return c
 }
 
@@ -297,7 +302,9 @@ func (a *app) labServeCommand() *cobra.Command {
 		Use:    "serve DIR",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
-		RunE:   func(c *cobra.Command, args []string) error { return lab.Serve(c.Context(), args[0]) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return lab.Serve(c.Context(), args[0], lab.WireGuard{Embedded: a.tunnels(), Force: forceEmbedded()})
+		},
 	}
 }
 

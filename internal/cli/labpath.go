@@ -14,7 +14,7 @@ import (
 )
 
 // places is what every command about paths has to say of its arguments.
-const places = `A place is a site, a site's uplink (SITE/DEVICE) or an Internet host.
+const places = `A place is a site, a site's uplink (SITE/DEVICE), a roaming device or an Internet host.
 With one place it is all its paths.`
 
 // onPaths does something to the paths between two places; with an empty second one, to

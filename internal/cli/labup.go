@@ -29,6 +29,7 @@ type labUp struct {
 	name    string
 	network file
 	routers []state.Router
+	clients []lab.Client
 	file    lab.File
 }
 
@@ -50,7 +51,7 @@ func (a *app) loadLab(path, labPath, name string) (labUp, error) {
 }
 
 func (a *app) newLab(n file, labPath string, text []byte, name string) (labUp, error) {
-	up := labUp{name: name, network: n, routers: compile.All(n.Network, compile.Options{})}
+	up := labUp{name: name, network: n, routers: compile.All(n.Network, compile.Options{}), clients: labClients(n.Network)}
 	if name == "" {
 		up.name = n.Name
 	}
@@ -59,7 +60,7 @@ func (a *app) newLab(n file, labPath string, text []byte, name string) (labUp, e
 		return cmp.Compare(min(1, len(y.Endpoints)), min(1, len(x.Endpoints)))
 	})
 	var mistakes lab.Mistakes
-	up.file, mistakes = lab.ParseFile(labPath, text, up.routers)
+	up.file, mistakes = lab.ParseFile(labPath, text, up.routers, up.clients)
 	for _, m := range mistakes {
 		fmt.Fprint(a.err, spec.Diagnostic{Severity: spec.Error, File: m.File, Line: m.Line, Column: m.Column,
 			Message: m.Message, Hint: m.Hint, Excerpt: m.Excerpt})
@@ -90,7 +91,7 @@ func (a *app) upLab(ctx context.Context, up labUp) (*lab.Lab, error) {
 		dials[r.Site] = len(r.Endpoints) == 0 && waiting.Load() > 0
 	}
 	return lab.Up(ctx, lab.Config{
-		Name: up.name, Routers: up.routers, File: up.file,
+		Name: up.name, Routers: up.routers, Clients: up.clients, File: up.file,
 		Command:  []string{selfExe, "lab", "serve"},
 		Progress: p.show,
 		Start: func(ctx context.Context, l *lab.Lab, site string) error {
@@ -118,7 +119,7 @@ func (a *app) upLab(ctx context.Context, up labUp) (*lab.Lab, error) {
 
 const (
 	labNetwork = "network.yaml" // in the lab's folder: a copy of the network file
-	labKeys    = "keys"         // and the keys of all sites
+	labKeys    = "keys"         // and the keys of all
 )
 
 // prepareLab puts what the routers need into the lab's folder. On real routers nobody has
@@ -153,7 +154,7 @@ func prepareLab(l *lab.Lab, up labUp) error {
 			}
 		}
 	}
-	return nil
+	return prepareClients(l, up.network.Network, store)
 }
 
 func startRouter(ctx context.Context, l *lab.Lab, site string) error {

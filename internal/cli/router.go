@@ -261,9 +261,11 @@ func (a *app) open(r state.Router, store key.Store) (*kernel.Kernel, error) {
 	}
 	return kernel.Open(kernel.Options{
 		Owner: r.Owner, Store: store, RunDir: a.runDir,
-		Embedded: a.tunnels(), ForceEmbedded: os.Getenv(wireGuardEnv) == "embedded",
+		Embedded: a.tunnels(), ForceEmbedded: forceEmbedded(),
 	})
 }
+
+func forceEmbedded() bool { return os.Getenv(wireGuardEnv) == "embedded" }
 
 // tunnels is the client of this router's tunnel process.
 func (a *app) tunnels() *tunnel.Client {

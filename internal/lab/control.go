@@ -19,9 +19,9 @@ import (
 // command is what is asked of the lab's process: one line of JSON on a connection.
 type command struct {
 	Do      string       `json:"do"`
-	Node    string       `json:"node,omitempty"`   // enter
+	Node    string       `json:"node,omitempty"`   // enter, roam
 	From    string       `json:"from,omitempty"`   // cut, heal, change, paths
-	To      string       `json:"to,omitempty"`     // cut, heal, change, paths; empty: everything
+	To      string       `json:"to,omitempty"`     // cut, heal, change, paths; empty: everything; roam: a door, empty: none
 	OneWay  bool         `json:"oneWay,omitempty"` // cut, heal, change, paths
 	Words   []string     `json:"words,omitempty"`  // change
 	Path    *Path        `json:"path,omitempty"`   // path
@@ -39,6 +39,7 @@ const (
 	doChange   = "change" // changes what words name
 	doPaths    = "paths"  // answers with what holds now
 	doRelet    = "relet"
+	doRoam     = "roam"
 	doCounters = "counters"
 )
 
@@ -51,6 +52,7 @@ type answer struct {
 	Paths    []Path             `json:"paths,omitempty"`
 
 	node *namespaces
+	rest func(context.Context) error // to be done before the answer goes out
 }
 
 // request is a command on its way to the goroutine that owns the lab.
@@ -108,6 +110,11 @@ func converse(ctx context.Context, c *net.UnixConn, requests chan<- request) err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if a.rest != nil {
+		if err := a.rest(ctx); err != nil {
+			a = answer{Error: err.Error()}
+		}
+	}
 	b, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -164,6 +171,9 @@ func (d *daemon) do(ctx context.Context, c command) (a answer, err error) {
 		return a, d.impair(ctx)
 	case doRelet:
 		a.Address, err = d.relet(ctx, c.Site, c.Device, c.Address)
+		return a, err
+	case doRoam:
+		a.rest, err = d.roam(c.Node, c.To)
 		return a, err
 	case doCounters:
 		counters, err := d.runner.Counters(ctx)

@@ -35,23 +35,27 @@ type daemon struct {
 	ra      *advertiser
 	clients map[string]*dhcpClient // by place
 
+	wireguard WireGuard
+	roamers   map[string]*roamer // by name
+
 	tasks sync.WaitGroup
 	fatal chan error // a task that ended before its time
 }
 
 // newDaemon prepares the lab that a directory's configuration describes.
-func newDaemon(dir string, report func(Event)) (*daemon, error) {
+func newDaemon(dir string, w WireGuard, report func(Event)) (*daemon, error) {
 	d := &daemon{
-		dir: dir, report: report,
+		dir: dir, report: report, wireguard: w,
 		nodes:   map[string]*namespaces{},
 		clients: map[string]*dhcpClient{},
+		roamers: map[string]*roamer{},
 		fatal:   make(chan error, 1),
 	}
 	if err := readJSON(filepath.Join(dir, configFile), &d.config); err != nil {
 		return nil, err
 	}
 	var err error
-	if d.layout, err = newLayout(d.config.Name, d.config.Routers, d.config.File); err != nil {
+	if d.layout, err = newLayout(d.config.Name, d.config.Routers, d.config.Clients, d.config.File); err != nil {
 		return nil, err
 	}
 	if d.paths, err = newPaths(d.layout, d.config.File); err != nil {
@@ -158,13 +162,18 @@ func (d *daemon) makeInternet(ctx context.Context) error {
 	return d.provide()
 }
 
-// makeMachines makes routers and hosts.
+// makeMachines makes routers, roaming devices and hosts.
 func (d *daemon) makeMachines(ctx context.Context) error {
 	err := parallel(ctx, len(d.layout.routers), func(_ context.Context, i int) error {
 		return makeRouter(&d.layout.routers[i], d.nodes)
 	})
 	if err != nil {
 		return err
+	}
+	for _, r := range d.layout.routers {
+		if r.roams != nil {
+			d.roamers[r.site] = &roamer{name: r.site, of: r.roams.of, node: d.nodes[r.site], WireGuard: d.wireguard}
+		}
 	}
 	for _, h := range d.layout.hosts {
 		if err := makeInternetHost(h, d.nodes[h.name]); err != nil {

@@ -67,7 +67,7 @@ func TestNextAddressGoesRoundTheSubnet(t *testing.T) {
 			return Site{Uplinks: map[string]Uplink{"eth0": {Addresses: []netip.Prefix{prefix(p)}}}}
 		}
 		routers := []state.Router{{Site: "a", Endpoints: []string{"a.example.net:1"}, Uplinks: dhcp("eth0")}, {Site: "b", Uplinks: dhcp("eth0")}}
-		l, err := newLayout("x", routers, File{Sites: map[string]Site{"a": lease(c.leased), "b": lease(c.other)}})
+		l, err := newLayout("x", routers, nil, File{Sites: map[string]Site{"a": lease(c.leased), "b": lease(c.other)}})
 		if err != nil {
 			t.Fatal(err)
 		}

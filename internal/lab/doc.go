@@ -1,8 +1,8 @@
 // Package lab puts a whole network on one machine, without hardware: a namespace for each
-// router, for a host in each LAN and for hosts in the Internet, and between them an
-// emulated Internet. It knows no network file: it is given what the compiler made of one,
-// a state.Router for each site, and a lab file ([File]) that says what the Internet
-// between them is like.
+// router, for a host in each LAN, for roaming devices and for hosts in the Internet, and
+// between them an emulated Internet. It knows no network file: it is given what the
+// compiler made of one, a state.Router for each site, the roaming devices' names
+// ([Client]), and a lab file ([File]) that says what the Internet between them is like.
 //
 //	op1.host ── br-lan ┐                             ┌ eth0 ── core ── eth0 inet
 //	                   op1 ── eth0 ── op1.eth0  core ┤
@@ -11,10 +11,17 @@
 // # Nodes
 //
 // A router's node is named after its site. The host behind its first LAN is SITE.host,
-// one behind a further LAN is SITE.host-DEVICE; the address is the prefix's tenth. An
-// Internet host has the name that the lab file gives it; without any it is "inet". The
-// node "core" is the Internet itself. Each has a network, a mount and a UTS namespace.
-// The network namespaces can be seen by `ip netns`, as tombolo-LAB-NODE.
+// one behind a further LAN is SITE.host-DEVICE; the address is the prefix's tenth. A
+// roaming device has its own name, an Internet host the one that the lab file gives it;
+// without any it is "inet". The node "core" is the Internet itself. Each has a network, a
+// mount and a UTS namespace. The network namespaces can be seen by `ip netns`, as
+// tombolo-LAB-NODE.
+//
+// # Roaming devices
+//
+// A device runs nothing of ours: its tunnel, wg0, is stock WireGuard. [Lab.Roam] makes it
+// anew out of a file that the WireGuard app takes ([Lab.Configuration]). The lab's process
+// does that, with the kernel's WireGuard or the one that Serve is given.
 //
 // # Core
 //

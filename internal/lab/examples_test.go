@@ -18,6 +18,12 @@ func static(device, address, gateway string) state.Uplink {
 	return state.Uplink{Device: device, MTU: 1500, Addresses: prefixes(address), Gateways: []netip.Addr{addr(gateway)}}
 }
 
+// exampleClients are the roaming devices of those examples that have some.
+var exampleClients = map[string][]Client{"home": {
+	{Name: "phone", Addresses: prefixes("10.0.31.10/32", "fd00:32:0:ffff::a00:1f0a/128")},
+	{Name: "pi", Addresses: prefixes("10.0.31.11/32", "fd00:32:0:ffff::a00:1f0b/128")},
+}}
+
 // examples are what the compiler makes of examples/*.yaml, as far as a lab looks at it.
 var examples = map[string][]state.Router{
 	"home": {

@@ -11,9 +11,14 @@ import (
 // NAT before every site that nobody dials.
 type File struct {
 	Internet []InternetHost  `json:"internet,omitempty"` // nil: one, "inet"; else in the order of the file
-	Sites    map[string]Site `json:"sites,omitempty"`
-	Paths    []Path          `json:"paths,omitempty"` // in the order of the file
-	Default  Default         `json:"default,omitzero"`
+	Sites    map[string]Site `json:"sites,omitempty"`    // and roaming devices, whose uplink is "eth0"
+
+	// Copies are roaming devices that the network has once and the lab more often: the
+	// names of the further ones, and whose configuration, and so whose key, they have too.
+	Copies map[string]string `json:"copies,omitempty"`
+
+	Paths   []Path  `json:"paths,omitempty"` // in the order of the file
+	Default Default `json:"default,omitzero"`
 }
 
 // InternetHost is a host that is nobody's site.
@@ -22,7 +27,7 @@ type InternetHost struct {
 	Addresses []netip.Addr `json:"addresses,omitempty"` // a family that is missing is assigned
 }
 
-// Site is what a lab file says of a site.
+// Site is what a lab file says of a site or a roaming device.
 type Site struct {
 	Uplinks map[string]Uplink `json:"uplinks,omitempty"` // by device
 
@@ -40,7 +45,7 @@ type Uplink struct {
 }
 
 // Path is what happens to packets from one place to another. A place is a site, a site's
-// uplink (SITE/DEVICE) or an Internet host; a site means all its uplinks.
+// uplink (SITE/DEVICE), a roaming device or an Internet host; a site means all its uplinks.
 type Path struct {
 	From       string              `json:"from"`
 	To         string              `json:"to"`

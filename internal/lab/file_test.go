@@ -2,6 +2,7 @@ package lab
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,9 +14,52 @@ import (
 
 func TestFileMayBeEmpty(t *testing.T) {
 	for _, source := range []string{"", "\n", "# nothing\n", "{}\n", "sites: {op2: {}}\n", "internet:\n"} {
-		if _, mistakes := ParseFile("x", []byte(source), examples["home"]); len(mistakes) > 0 {
+		if _, mistakes := ParseFile("x", []byte(source), examples["home"], nil); len(mistakes) > 0 {
 			t.Errorf("%q: %v", source, mistakes)
 		}
+	}
+}
+
+func TestFileSpeaksOfRoamingDevices(t *testing.T) {
+	source := `
+devices:
+  phone: {nat: symmetric, public: 192.0.2.7, reaches: [op1, phone2]}
+  phone2: {copy: phone, address: 100.64.99.2/24}
+  pi:
+paths: [{between: [phone, op1], rtt: 40ms}, {from: phone2, to: pi, delay: 1ms}]
+`
+	got, mistakes := ParseFile("x", []byte(source), examples["home"], exampleClients["home"])
+	if len(mistakes) > 0 {
+		t.Fatal(mistakes)
+	}
+	symmetric := internet.Symmetric
+	eth0 := func(u Uplink) map[string]Uplink { return map[string]Uplink{"eth0": u} }
+	want := File{
+		Sites: map[string]Site{
+			"phone":  {Uplinks: eth0(Uplink{NAT: &symmetric, Public: addr("192.0.2.7")}), Reaches: []string{"op1", "phone2"}},
+			"phone2": {Uplinks: eth0(Uplink{Addresses: prefixes("100.64.99.2/24")})},
+			"pi":     {Uplinks: eth0(Uplink{})},
+		},
+		Copies: map[string]string{"phone2": "phone"},
+		Paths: []Path{
+			{From: "phone", To: "op1", Both: true, Impairment: internet.Impairment{Delay: 20 * time.Millisecond}},
+			{From: "phone2", To: "pi", Impairment: internet.Impairment{Delay: time.Millisecond}},
+		},
+	}
+	if d := cmp.Diff(jsonOf(t, want), jsonOf(t, got)); d != "" {
+		t.Error(d)
+	}
+	l, err := newLayout("x", examples["home"], exampleClients["home"], got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newPaths(l, got); err != nil {
+		t.Error(err)
+	}
+	copied := l.routers[len(l.routers)-1]
+	if copied.site != "phone2" || copied.roams.of != "phone" || !slices.Equal(copied.roams.addresses, exampleClients["home"][0].Addresses) ||
+		copied.uplinks[0].address4 != prefix("100.64.99.2/24") {
+		t.Errorf("the copy is %+v, %+v", copied, copied.roams)
 	}
 }
 
@@ -44,7 +88,7 @@ paths:
   - {from: op2/eth0, to: op1, delay: 1s, jitter: 1ms, loss: 0.25, cut: true}
 defaults: {nat: full-cone, rtt: 10ms}
 `
-	got, mistakes := ParseFile("x", []byte(source), examples["home"])
+	got, mistakes := ParseFile("x", []byte(source), examples["home"], nil)
 	if len(mistakes) > 0 {
 		t.Fatal(mistakes)
 	}
@@ -88,11 +132,20 @@ func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 		{"sites: {op1: {eth0: {address: 1.2.3.4}}}", "x:1:31: \"1.2.3.4\" is not an address with its length, as 198.51.100.7/24 is"},
 		{"sites: {op3: {eth0: {address: 1.2.3.4/24}}}", "x:1:31: uplink eth0 is not dhcp: the network file says its address"},
 		{"sites: {op3: {eth0: {gateway: 1.2.3.4}}}", "x:1:31: uplink eth0 is not dhcp: the network file says its address"},
-		{"sites: {op1: {reaches: [op2, mars]}}", "x:1:30: \"mars\" is neither a site nor an Internet host"},
+		{"sites: {op1: {reaches: [op2, mars]}}", "x:1:30: \"mars\" is no site, device or Internet host"},
+		{"internet: {pi: {}}", "x:1:12: \"pi\" is a device of the network, and so cannot be an Internet host too"},
+		{"sites: {pi: {}}", "x:1:9: the network has no site \"pi\""},
+		{"devices: {op1: {}}", "x:1:11: the network has no device \"op1\""},
+		{"devices: {tablet: {}}", "x:1:11: the network has no device \"tablet\""},
+		{"devices: {pi: {copy: phone}}", "x:1:16: device pi has no key \"copy\""},
+		{"devices: {pi2: {copy: op1}}", "x:1:23: the network has no device \"op1\""},
+		{"devices: {a b: {copy: pi}}", "x:1:11: \"a b\" cannot be a device's name: letters, digits and dashes can, where no host is called so"},
+		{"internet: {web: {}}\ndevices: {web: {copy: pi}}", "x:2:11: \"web\" cannot be a device's name: letters, digits and dashes can, where no host is called so"},
+		{"devices: {pi: {eth0: {nat: none}}}", "x:1:16: device pi has no key \"eth0\""},
 		{"paths: {}", "x:1:8: paths is a list"},
 		{"paths: [{between: [op1]}]", "x:1:19: a path is between two places or more"},
 		{"paths: [{between: [op1, op1]}]", "x:1:25: a path has two ends, not \"op1\" twice"},
-		{"paths: [{between: [op1, mars], rtt: 1ms}]", "x:1:25: \"mars\" is neither a site nor an Internet host"},
+		{"paths: [{between: [op1, mars], rtt: 1ms}]", "x:1:25: \"mars\" is no site, device or Internet host"},
 		{"paths: [{between: [op1, op2/wlan0]}]", "x:1:25: site \"op2\" has no uplink \"wlan0\""},
 		{"paths: [{from: op1, rtt: 1ms}]", "x:1:21: a path has no key \"rtt\""},
 		{"paths: [{from: op1}]", "x:1:9: a path is between: [a, b], or has from: and to:"},
@@ -109,10 +162,10 @@ func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 		{"defaults: {delay: 1ms}", "x:1:12: defaults has no key \"delay\""},
 		{"sites: {? [a] : b}", "x:1:11: a key is a word"},
 		{"a: [", "x:2:1: did not find expected node content"},
-		{"nonsense: 1\npaths: [{between: [op1, mars]}]", "x:1:1: a lab file has no key \"nonsense\"\nx:2:25: \"mars\" is neither a site nor an Internet host"},
+		{"nonsense: 1\npaths: [{between: [op1, mars]}]", "x:1:1: a lab file has no key \"nonsense\"\nx:2:25: \"mars\" is no site, device or Internet host"},
 		{strings.Repeat("#", maxFile+1), "x: the file has 1048577 bytes; a lab file may have 1048576"},
 	} {
-		f, mistakes := ParseFile("x", []byte(c.source), examples["home"])
+		f, mistakes := ParseFile("x", []byte(c.source), examples["home"], exampleClients["home"])
 		if got := mistakes.Error(); got != c.want {
 			t.Errorf("%.60q:\ngot  %s\nwant %s", c.source, got, c.want)
 		}
@@ -123,7 +176,7 @@ func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 }
 
 func TestMistakesShowTheirLineAndAWayOut(t *testing.T) {
-	_, mistakes := ParseFile("x", []byte("defaults:\n  rt: 1ms # oops\n"), examples["home"])
+	_, mistakes := ParseFile("x", []byte("defaults:\n  rt: 1ms # oops\n"), examples["home"], nil)
 	want := Mistakes{{
 		File: "x", Line: 2, Column: 3, Message: "defaults has no key \"rt\"",
 		Hint: "it has cut, jitter, loss, nat, rate, reorder, rtt", Excerpt: "  rt: 1ms # oops",
@@ -137,12 +190,13 @@ func FuzzParseFile(f *testing.F) {
 	f.Add("paths: [{between: [op1, op2], rtt: 1ms}]")
 	f.Add("a: &a [*a, *a]\nsites: *a")
 	f.Add("sites: &s {op1: &o {eth0: {nat: none}}, op2: *o}\npaths: *s")
+	f.Add("devices: {pi: {nat: none}, x: {copy: pi}, y: &y {copy: x, reaches: [x]}, x: *y}")
 	f.Fuzz(func(t *testing.T, source string) {
-		file, mistakes := ParseFile("x", []byte(source), examples["home"])
+		file, mistakes := ParseFile("x", []byte(source), examples["home"], exampleClients["home"])
 		if len(mistakes) > 0 {
 			return
 		}
-		l, err := newLayout("x", examples["home"], file)
+		l, err := newLayout("x", examples["home"], exampleClients["home"], file)
 		if err != nil {
 			return
 		}

@@ -16,18 +16,20 @@ import (
 // the routers and the lab file before anything is made.
 type layout struct {
 	lab      string
-	core     string // the node's name
-	routers  []router
-	hosts    []host // in the Internet
+	core     string   // the node's name
+	routers  []router // sites, then roaming devices
+	hosts    []host   // in the Internet
 	segments []segment
 }
 
-// router is a site.
+// router is a site, or a roaming device: a machine with uplinks.
 type router struct {
-	site    string
+	site    string // or the device's name
 	uplinks []uplink
 	lans    []lan
 	names   []string // DNS names of its endpoints, in their order
+
+	roams *roams // nil: a site
 }
 
 // uplink is a router's device that leads into core.
@@ -115,19 +117,23 @@ type segment struct {
 }
 
 // newLayout computes what a lab consists of. All that is wrong is told at once.
-func newLayout(name string, routers []state.Router, file File) (*layout, error) {
+func newLayout(name string, routers []state.Router, clients []Client, file File) (*layout, error) {
 	b := &builder{layout: &layout{lab: name}, file: file, sites: map[string]bool{}}
 	for _, r := range routers {
-		if b.sites[r.Site] {
-			b.wrong("two routers are called %q", r.Site)
-		}
-		b.sites[r.Site] = true
+		b.call("routers", r.Site)
+	}
+	devices := withCopies(clients, file.Copies)
+	for _, d := range devices {
+		b.call("nodes", d.Name)
 	}
 	b.core = freeName(coreName, b.isSite)
 	b.internetHosts()
-	b.numbers = newNumbers(countUplinks(routers), b.taken(routers))
+	b.numbers = newNumbers(countUplinks(routers)+len(devices), b.taken(routers, clients))
 	for _, r := range routers {
 		b.router(r)
+	}
+	for _, d := range devices {
+		b.device(d)
 	}
 	b.joinSegments()
 	b.checkAddresses()
@@ -146,7 +152,7 @@ func countUplinks(routers []state.Router) int {
 type builder struct {
 	*layout
 	file     File
-	sites    map[string]bool
+	sites    map[string]bool // names of routers and roaming devices
 	numbers  *numbers
 	mistakes []error
 }
@@ -157,20 +163,34 @@ func (b *builder) wrong(format string, args ...any) {
 
 func (b *builder) isSite(name string) bool { return b.sites[name] }
 
+// call takes a name, which no other node of the network may have.
+func (b *builder) call(what, name string) {
+	if b.sites[name] {
+		b.wrong("two %s are called %q", what, name)
+	}
+	b.sites[name] = true
+}
+
 // taken returns the prefixes from which nothing may be assigned.
-func (b *builder) taken(routers []state.Router) []netip.Prefix {
+func (b *builder) taken(routers []state.Router, clients []Client) []netip.Prefix {
 	var out []netip.Prefix
+	for _, c := range clients {
+		out = append(out, c.Addresses...)
+	}
+	for _, s := range b.file.Sites {
+		for _, u := range s.Uplinks {
+			out = append(out, u.Addresses...)
+			if u.Public.IsValid() {
+				out = append(out, hostPrefix(u.Public))
+			}
+		}
+	}
 	for _, r := range routers {
 		for _, l := range r.LANs {
 			out = append(out, l.Prefixes...)
 		}
 		for _, u := range r.Uplinks {
 			out = append(out, u.Addresses...)
-			f := b.file.Sites[r.Site].Uplinks[u.Device]
-			out = append(out, f.Addresses...)
-			if f.Public.IsValid() {
-				out = append(out, hostPrefix(f.Public))
-			}
 		}
 		for _, i := range r.Interfaces {
 			out = append(out, i.Addresses...)
@@ -281,11 +301,16 @@ func (b *builder) checkAddresses() {
 	}
 }
 
-// nodes returns the lab's nodes: core, routers and the hosts behind them, the Internet's.
+// nodes returns the lab's nodes: core, routers and the hosts behind them, roaming devices,
+// the Internet's hosts.
 func (l *layout) nodes() []Node {
 	out := []Node{{Name: l.core, Kind: Core}}
 	for _, r := range l.routers {
 		n := Node{Name: r.site, Kind: RouterNode, Site: r.site}
+		if r.roams != nil {
+			n.Kind, n.Site = DeviceNode, ""
+			n.Devices = []Device{{Name: tunnelDevice, Addresses: r.roams.addresses}}
+		}
 		for _, u := range r.uplinks {
 			d := Device{Name: u.device, Uplink: true, Addresses: u.addresses(), Public: u.nat.Public}
 			n.Devices = append(n.Devices, d)

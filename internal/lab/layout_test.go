@@ -50,7 +50,7 @@ func exampleFile(t testing.TB, name string) File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, mistakes := ParseFile(path, source, examples[name])
+	f, mistakes := ParseFile(path, source, examples[name], exampleClients[name])
 	if len(mistakes) > 0 {
 		t.Fatal(mistakes)
 	}
@@ -61,7 +61,7 @@ func TestExamplesAreLaidOut(t *testing.T) {
 	for name, routers := range examples {
 		t.Run(name, func(t *testing.T) {
 			f := exampleFile(t, name)
-			l, err := newLayout("x", routers, f)
+			l, err := newLayout("x", routers, exampleClients[name], f)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +97,7 @@ func describe(l *layout, p *paths) string {
 		for _, d := range n.Devices {
 			fmt.Fprintf(&s, "    %s %v\n", d.Name, d.Addresses)
 			if d.Uplink {
-				u := l.uplink(n.Site, d.Name)
+				u := l.uplink(n.Name, d.Name)
 				fmt.Fprintf(&s, "        port %s, segment %d, MTU %d, metric %d, dhcp %v, ra %v, gateways %v %v, NAT %s %v, alias %v\n",
 					u.port, u.segment, u.mtu, u.metric, u.dhcp, u.ra, u.gateway4, u.gateway6, u.nat.Kind, u.nat.Public, u.alias)
 			}
@@ -131,6 +131,7 @@ func TestLayoutRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		routers []state.Router
+		clients []Client
 		file    File
 		want    string
 	}{
@@ -148,12 +149,25 @@ func TestLayoutRefuses(t *testing.T) {
 			want: "Internet host inet and uplink op1/eth0 both have the address 198.18.0.10",
 		},
 		{
+			name: "a device with a site's name", routers: examples["home"], clients: []Client{{Name: "op2"}},
+			want: "two nodes are called \"op2\"",
+		},
+		{
+			name: "a copy of a site", routers: examples["home"], file: File{Copies: map[string]string{"thief": "op2"}},
+			want: "device \"thief\" is to be a copy of \"op2\", which is none",
+		},
+		{
+			name: "a host with a device's name", routers: examples["home"], clients: exampleClients["home"],
+			file: File{Internet: []InternetHost{{Name: "pi"}}},
+			want: "Internet host \"pi\" has the name of another node",
+		},
+		{
 			name: "a host with a site's name", routers: examples["home"], file: File{Internet: []InternetHost{{Name: "op2"}}},
 			want: "Internet host \"op2\" has the name of another node",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := newLayout("x", c.routers, c.file)
+			_, err := newLayout("x", c.routers, c.clients, c.file)
 			if err == nil || err.Error() != c.want {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
@@ -166,7 +180,7 @@ func TestAddressesKeepClearOfWhatIsUsed(t *testing.T) {
 		{Site: "a", LANs: brLAN("198.18.1.0/24", "2001:db8:2::/64"), Uplinks: dhcp("eth0")},
 		{Site: "b", Uplinks: dhcp("eth0"), Endpoints: []string{"b.example.net:1"}},
 	}
-	l, err := newLayout("x", routers, File{})
+	l, err := newLayout("x", routers, nil, File{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +191,7 @@ func TestAddressesKeepClearOfWhatIsUsed(t *testing.T) {
 }
 
 func TestThousandSitesHaveAddresses(t *testing.T) {
-	l, err := newLayout("x", mesh(1000), File{})
+	l, err := newLayout("x", mesh(1000), nil, File{})
 	if err != nil {
 		t.Fatal(err)
 	}

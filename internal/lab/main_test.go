@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"tombolo/internal/tunnel"
 )
 
 // The test program is also the lab's process, and what Enter runs again.
@@ -34,8 +36,16 @@ func TestMain(m *testing.M) {
 
 // commands are what the test program does when it is not testing.
 var commands = map[string]func(ctx context.Context, arg string) error{
-	"serve": Serve,
-	"down":  Down,
+	"serve": func(ctx context.Context, dir string) error {
+		return Serve(ctx, dir, WireGuard{Embedded: tunnel.New(tunnelDir, []string{"/proc/self/exe", "tunnel", tunnelDir})})
+	},
+	"tunnel": func(ctx context.Context, dir string) error {
+		return tunnel.Supervise(ctx, tunnel.Options{Dir: dir, Worker: []string{"/proc/self/exe", "tunnel-worker", dir}})
+	},
+	"tunnel-worker": func(ctx context.Context, dir string) error {
+		return tunnel.Work(ctx, tunnel.Options{Dir: dir})
+	},
+	"down": Down,
 	"up": func(ctx context.Context, name string) error {
 		_, err := Up(ctx, Config{Name: name, Routers: examples["home"], Command: serveCommand})
 		return err
@@ -92,6 +102,9 @@ var commands = map[string]func(ctx context.Context, arg string) error{
 		return l.Run(ctx, os.Args[3], cmd)
 	},
 }
+
+// tunnelDir is the directory of a node's tunnel process.
+const tunnelDir = "/run/tombolo"
 
 var serveCommand = []string{"/proc/self/exe", "serve"}
 

@@ -19,6 +19,7 @@ const (
 	Core         NodeKind = "core"     // the Internet itself
 	RouterNode   NodeKind = "router"   // a site's router
 	LANHost      NodeKind = "host"     // a host in a site's LAN
+	DeviceNode   NodeKind = "device"   // a roaming device
 	InternetNode NodeKind = "internet" // a host in the Internet
 )
 
@@ -31,7 +32,8 @@ type Node struct {
 	Devices   []Device `json:"devices,omitempty"` // none of core's
 }
 
-// Device is a network device that the lab gave a node.
+// Device is a network device that the lab gave a node. A roaming device's first is its
+// tunnel's, which is there while the tunnel is up.
 type Device struct {
 	Name      string         `json:"name"`
 	Uplink    bool           `json:"uplink,omitempty"`
@@ -68,18 +70,17 @@ const (
 	inetName = "inet"
 )
 
-// freeName returns name, or if a site has that name, one that no site has.
-func freeName(name string, sites func(string) bool) string {
-	for sites(name) {
+// freeName returns name, or if a site or a device has that name, one that none has.
+func freeName(name string, taken func(string) bool) string {
+	for taken(name) {
 		name = "lab-" + name
 	}
 	return name
 }
 
 // defaultHosts are the Internet's hosts where the lab file names none.
-func defaultHosts(sites map[string][]state.Uplink) []InternetHost {
-	taken := func(name string) bool { _, ok := sites[name]; return ok }
-	return []InternetHost{{Name: freeName(inetName, taken)}}
+func defaultHosts(taken []string) []InternetHost {
+	return []InternetHost{{Name: freeName(inetName, func(name string) bool { return slices.Contains(taken, name) })}}
 }
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?$`)

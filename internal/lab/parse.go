@@ -25,16 +25,21 @@ type parser struct {
 	mistakes Mistakes
 
 	devices map[string][]state.Uplink // by site
-	known   []string                  // sites and Internet hosts, sorted
+	roaming []string                  // names of the network's devices
+	known   []string                  // sites, roaming devices and Internet hosts, sorted
 	file    File
 }
 
-// ParseFile reads a lab file for the network of the routers. The name is for messages.
-// What is wrong is all told at once; with any mistake the File has no meaning.
-func ParseFile(name string, source []byte, routers []state.Router) (File, Mistakes) {
+// ParseFile reads a lab file for the network of the routers and roaming devices. The name
+// is for messages. What is wrong is all told at once; with any mistake the File has no
+// meaning.
+func ParseFile(name string, source []byte, routers []state.Router, clients []Client) (File, Mistakes) {
 	p := &parser{name: name, lines: strings.Split(string(source), "\n"), devices: map[string][]state.Uplink{}}
 	for _, r := range routers {
 		p.devices[r.Site] = r.Uplinks
+	}
+	for _, c := range clients {
+		p.roaming = append(p.roaming, c.Name)
 	}
 	if len(source) > maxFile {
 		p.wrong(nil, "", "the file has %d bytes; a lab file may have %d", len(source), maxFile)
@@ -72,17 +77,19 @@ func (p *parser) syntax(err error) {
 
 // document reads the whole. The Internet's hosts come first: paths name them.
 func (p *parser) document(root *yaml.Node) {
-	var sites, paths *yaml.Node
+	var sites, devices, paths *yaml.Node
 	p.mapping(root, "a lab file", fields{
 		"internet": p.internet,
 		"sites":    func(n *yaml.Node) { sites = n },
+		"devices":  func(n *yaml.Node) { devices = n },
 		"paths":    func(n *yaml.Node) { paths = n },
 		"defaults": p.defaults,
 	})
-	p.known = slices.Sorted(maps.Keys(p.devices))
+	p.known = append(slices.Collect(maps.Keys(p.devices)), p.roaming...)
+	p.known = append(p.known, copies(devices, p.known)...)
 	hosts := p.file.Internet
 	if hosts == nil {
-		hosts = defaultHosts(p.devices)
+		hosts = defaultHosts(p.known)
 	}
 	for _, h := range hosts {
 		p.known = append(p.known, h.Name)
@@ -90,6 +97,9 @@ func (p *parser) document(root *yaml.Node) {
 	slices.Sort(p.known)
 	if sites != nil {
 		p.sites(sites)
+	}
+	if devices != nil {
+		p.roamers(devices)
 	}
 	if paths != nil {
 		p.paths(paths)
@@ -107,8 +117,8 @@ func (p *parser) internet(n *yaml.Node) {
 		if !validName(h.Name) {
 			p.wrong(key, "", "%q cannot be a host's name: letters, digits and dashes can", h.Name)
 		}
-		if _, taken := p.devices[h.Name]; taken {
-			p.wrong(key, "", "%q is a site of the network, and so cannot be an Internet host too", h.Name)
+		if what := p.called(h.Name); what != "" {
+			p.wrong(key, "", "%q is a %s of the network, and so cannot be an Internet host too", h.Name, what)
 		}
 		p.mapping(value, "an Internet host", fields{
 			"address": func(n *yaml.Node) { h.Addresses = p.addresses(n) },
@@ -134,13 +144,35 @@ func (p *parser) addresses(n *yaml.Node) []netip.Addr {
 	return out
 }
 
+// called returns what of the network has a name: a site, a device or nothing.
+func (p *parser) called(name string) string {
+	if _, site := p.devices[name]; site {
+		return "site"
+	}
+	if slices.Contains(p.roaming, name) {
+		return "device"
+	}
+	return ""
+}
+
+// say keeps what the file says of a site or a roaming device.
+func (p *parser) say(name string, s Site) {
+	if p.file.Sites == nil {
+		p.file.Sites = map[string]Site{}
+	}
+	p.file.Sites[name] = s
+}
+
 // sites reads what is said of sites.
 func (p *parser) sites(n *yaml.Node) {
-	p.file.Sites = map[string]Site{}
 	p.entries(n, "sites", func(key, value *yaml.Node) {
 		devices, ok := p.devices[key.Value]
 		if !ok {
-			p.wrong(key, "", "the network has no site %q", key.Value)
+			hint := ""
+			if p.called(key.Value) == "device" {
+				hint = "what is said of a device stands under `devices:`"
+			}
+			p.wrong(key, hint, "the network has no site %q", key.Value)
 			return
 		}
 		s := Site{Uplinks: map[string]Uplink{}}
@@ -149,7 +181,7 @@ func (p *parser) sites(n *yaml.Node) {
 			known[u.Device] = func(n *yaml.Node) { s.Uplinks[u.Device] = p.uplink(n, u) }
 		}
 		p.mapping(value, "site "+key.Value, known)
-		p.file.Sites[key.Value] = s
+		p.say(key.Value, s)
 	})
 }
 
@@ -158,7 +190,7 @@ func (p *parser) reaches(n *yaml.Node) []string {
 	for _, item := range p.list(n) {
 		name := p.text(item)
 		if !slices.Contains(p.known, name) {
-			p.wrong(item, p.knownHint(), "%q is neither a site nor an Internet host", name)
+			p.wrong(item, p.knownHint(), "%q is no site, device or Internet host", name)
 			continue
 		}
 		out = append(out, name)
@@ -171,6 +203,12 @@ func (p *parser) reaches(n *yaml.Node) []string {
 // file.
 func (p *parser) uplink(n *yaml.Node, described state.Uplink) Uplink {
 	var u Uplink
+	p.mapping(n, "uplink "+described.Device, p.uplinkKeys(&u, described))
+	return u
+}
+
+// uplinkKeys returns the keys that say something of an uplink. They fill u.
+func (p *parser) uplinkKeys(u *Uplink, described state.Uplink) fields {
 	leased := func(read func(*yaml.Node)) func(*yaml.Node) {
 		return func(n *yaml.Node) {
 			if !described.DHCP {
@@ -180,14 +218,13 @@ func (p *parser) uplink(n *yaml.Node, described state.Uplink) Uplink {
 			read(n)
 		}
 	}
-	p.mapping(n, "uplink "+described.Device, fields{
+	return fields{
 		"nat":     func(n *yaml.Node) { u.NAT = p.nat(n) },
 		"public":  func(n *yaml.Node) { u.Public = p.address4(n) },
 		"address": leased(func(n *yaml.Node) { u.Addresses = p.prefixes(n) }),
 		"gateway": leased(func(n *yaml.Node) { u.Gateway = p.address4(n) }),
 		"segment": func(n *yaml.Node) { u.Segment = p.text(n) },
-	})
-	return u
+	}
 }
 
 func (p *parser) nat(n *yaml.Node) *internet.NATKind {
@@ -292,7 +329,7 @@ func (p *parser) between(n *yaml.Node) []string {
 	return out
 }
 
-// place reads the name of a site, an uplink or an Internet host.
+// place reads the name of a site, an uplink, a roaming device or an Internet host.
 func (p *parser) place(n *yaml.Node) string {
 	name := p.text(n)
 	if slices.Contains(p.known, name) {
@@ -306,7 +343,7 @@ func (p *parser) place(n *yaml.Node) string {
 		p.wrong(n, "", "site %q has no uplink %q", site, device)
 		return name
 	}
-	p.wrong(n, p.knownHint(), "%q is neither a site nor an Internet host", name)
+	p.wrong(n, p.knownHint(), "%q is no site, device or Internet host", name)
 	return name
 }
 

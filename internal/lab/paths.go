@@ -15,7 +15,7 @@ import (
 // place is where packets come from and go to: an uplink or a host in the Internet.
 type place struct {
 	name    string // SITE/DEVICE, or the host's name
-	site    string // empty for a host
+	site    string // or a roaming device; empty for a host
 	device  string // in core: where its packets come in
 	segment int    // -1 for a host
 	where   internet.Place
@@ -200,7 +200,7 @@ func (p *paths) unknown(name string) error {
 		names = append(names, cmp.Or(p.places[i].site, p.places[i].name))
 	}
 	slices.Sort(names)
-	return fmt.Errorf("there is no site or Internet host %q; there are %s", name, strings.Join(slices.Compact(names), ", "))
+	return fmt.Errorf("there is no site, device or Internet host %q; there are %s", name, strings.Join(slices.Compact(names), ", "))
 }
 
 // between returns the paths from one name to another, and back if both is set, or with an

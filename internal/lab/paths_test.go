@@ -14,7 +14,7 @@ import (
 // office is a layout with a site that has two uplinks.
 func officePaths(t *testing.T, f File) *paths {
 	t.Helper()
-	l, err := newLayout("x", examples["two-uplinks"], f)
+	l, err := newLayout("x", examples["two-uplinks"], nil, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +95,8 @@ func TestCutAndHeal(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ from, to, want string }{
-		{"mars", "", `there is no site or Internet host "mars"; there are branch, inet, office`},
-		{"branch", "mars", `there is no site or Internet host "mars"; there are branch, inet, office`},
+		{"mars", "", `there is no site, device or Internet host "mars"; there are branch, inet, office`},
+		{"branch", "mars", `there is no site, device or Internet host "mars"; there are branch, inet, office`},
 		{"branch", "branch/eth0", "a path has two ends"},
 	} {
 		if err := p.cut(c.from, c.to, true, true); err == nil || err.Error() != c.want {
@@ -110,7 +110,7 @@ func TestOneWireCannotBeCut(t *testing.T) {
 		{Site: "a", Uplinks: []state.Uplink{static("eth0", "192.0.2.2/24", "192.0.2.1")}},
 		{Site: "b", Uplinks: []state.Uplink{static("eth0", "192.0.2.3/24", "192.0.2.1")}},
 	}
-	l, err := newLayout("x", routers, File{})
+	l, err := newLayout("x", routers, nil, File{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestOneWireCannotBeCut(t *testing.T) {
 
 func TestSiteReachesOnlyWhatItSays(t *testing.T) {
 	f := exampleFile(t, "relay")
-	l, err := newLayout("x", examples["relay"], f)
+	l, err := newLayout("x", examples["relay"], nil, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestEngineIsToldOnlyWhatChanged(t *testing.T) {
 }
 
 func TestUnimpairedPathsAreNotDiverted(t *testing.T) {
-	l, err := newLayout("x", mesh(3), File{})
+	l, err := newLayout("x", mesh(3), nil, File{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -181,11 +181,26 @@ func (l *layout) holder(a netip.Addr) string {
 	return ""
 }
 
-// hostsText is the nodes' /etc/hosts: the endpoints' names, and those of all hosts.
+// hostsText is the nodes' /etc/hosts.
 func (l *layout) hostsText() []byte {
 	var s strings.Builder
 	s.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-	line := func(a netip.Addr, name string) { fmt.Fprintf(&s, "%s\t%s\n", a, name) }
+	for _, n := range l.names() {
+		fmt.Fprintf(&s, "%s\t%s\n", n.address, n.name)
+	}
+	return []byte(s.String())
+}
+
+// named is an address that has a name.
+type named struct {
+	address netip.Addr
+	name    string
+}
+
+// names returns the endpoints' names, and those of all hosts.
+func (l *layout) names() []named {
+	var out []named
+	line := func(a netip.Addr, name string) { out = append(out, named{a, name}) }
 	for _, r := range l.routers {
 		for i, name := range r.names {
 			if len(r.uplinks) == 0 {
@@ -208,7 +223,7 @@ func (l *layout) hostsText() []byte {
 			line(a, h.name)
 		}
 	}
-	return []byte(s.String())
+	return out
 }
 
 // resolverText is the nodes' /etc/resolv.conf. Nobody answers there, so a name that

@@ -360,7 +360,7 @@ func errorsSayWhat(t *testing.T, l *Lab) {
 		err  error
 		want string
 	}{
-		{l.Cut(ctx, "mars", ""), `lab %q: cut: there is no site or Internet host "mars"; there are inet, op1, op2, op3`},
+		{l.Cut(ctx, "mars", ""), `lab %q: cut: there is no site, device or Internet host "mars"; there are inet, op1, op2, op3`},
 		{l.Run(ctx, "mars", exec.Command("true")), `lab %q has no node "mars"`},
 		{pingErr, `lab %q has no node "mars"`},
 		{reletErr, `lab %q: relet: there is no uplink op3/eth0 with DHCP`},

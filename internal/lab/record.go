@@ -55,6 +55,7 @@ func directory(name string) string { return filepath.Join(baseDirectory(), name)
 type config struct {
 	Name    string         `json:"name"`
 	Routers []state.Router `json:"routers"`
+	Clients []Client       `json:"clients,omitempty"`
 	File    File           `json:"file"`
 }
 

@@ -30,8 +30,9 @@ type message struct {
 // Serve is the lab's process. A program calls it when it is started by [Up], with the
 // directory that Up appended to Config.Command. It makes the lab and serves it until it
 // gets SIGTERM or SIGINT, or until Up goes away without having finished, and then takes
-// it down. What it has to say in between it writes to standard error.
-func Serve(ctx context.Context, dir string) error {
+// it down. What it has to say in between it writes to standard error. Of w it makes the
+// tunnels of roaming devices.
+func Serve(ctx context.Context, dir string, w WireGuard) error {
 	files := map[int]*os.File{}
 	for fd, name := range map[int]string{lockFD: "lock", eventsFD: "events", leashFD: "leash"} {
 		syscall.CloseOnExec(fd)
@@ -50,7 +51,7 @@ func Serve(ctx context.Context, dir string) error {
 		}
 	}()
 	out := &reporter{enc: json.NewEncoder(files[eventsFD])}
-	err := serve(ctx, cancel, dir, out)
+	err := serve(ctx, cancel, dir, w, out)
 	if err != nil {
 		out.send(message{Error: err.Error()})
 	}
@@ -58,8 +59,8 @@ func Serve(ctx context.Context, dir string) error {
 	return err
 }
 
-func serve(ctx context.Context, cancel context.CancelFunc, dir string, out *reporter) error {
-	d, err := newDaemon(dir, func(e Event) { out.send(message{Event: &e}) })
+func serve(ctx context.Context, cancel context.CancelFunc, dir string, w WireGuard, out *reporter) error {
+	d, err := newDaemon(dir, w, func(e Event) { out.send(message{Event: &e}) })
 	if err == nil {
 		err = d.serve(ctx, func() { out.send(message{Ready: true}) })
 		cancel()

@@ -63,7 +63,7 @@ var (
 
 // settings are a node's own, by its kind.
 var settings = map[NodeKind][]setting{
-	Core: coreSettings, RouterNode: routerSettings, LANHost: hostSettings, InternetNode: hostSettings,
+	Core: coreSettings, RouterNode: routerSettings, LANHost: hostSettings, DeviceNode: hostSettings, InternetNode: hostSettings,
 }
 
 // setAll writes settings of the calling thread's network namespace.

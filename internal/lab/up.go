@@ -26,6 +26,10 @@ type Config struct {
 	// looked at, and the interfaces' addresses, which are kept free.
 	Routers []state.Router
 
+	// Clients are the roaming devices. Each enters at its Door when Start has started the
+	// routers, for which its Configuration must then be there.
+	Clients []Client
+
 	File File
 
 	// Command starts the lab's process: a program and arguments that lead to [Serve].
@@ -86,6 +90,9 @@ func Up(ctx context.Context, c Config) (_ *Lab, err error) {
 			return nil, err
 		}
 	}
+	if err := enterAll(ctx, c, l); err != nil {
+		return nil, err
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -97,7 +104,7 @@ func check(c Config) error {
 	if !validName(c.Name) {
 		return fmt.Errorf("lab %q: a name has up to 32 letters, digits and dashes", c.Name)
 	}
-	l, err := newLayout(c.Name, c.Routers, c.File)
+	l, err := newLayout(c.Name, c.Routers, c.Clients, c.File)
 	if err != nil {
 		return err
 	}
@@ -153,7 +160,7 @@ func claim(ctx context.Context, c Config, dir string) (*os.File, error) {
 // checkNames refuses names of namespaces that somebody has: lab a-b's node c is called
 // the same as lab a's node b-c.
 func checkNames(c Config, dir string) error {
-	l, err := newLayout(c.Name, c.Routers, c.File)
+	l, err := newLayout(c.Name, c.Routers, c.Clients, c.File)
 	if err != nil {
 		return err
 	}
@@ -177,7 +184,7 @@ type starting struct {
 // start starts the lab's process in a session of its own: no terminal's interrupt
 // reaches it.
 func start(c Config, dir string, held *os.File) (*starting, error) {
-	if err := writeJSON(filepath.Join(dir, configFile), config{c.Name, c.Routers, c.File}); err != nil {
+	if err := writeJSON(filepath.Join(dir, configFile), config{c.Name, c.Routers, c.Clients, c.File}); err != nil {
 		return nil, err
 	}
 	log, err := os.Create(filepath.Join(dir, logFile))
@@ -240,25 +247,49 @@ func (p *starting) await(ctx context.Context, progress func(Event)) error {
 
 // startAll starts what runs on the routers.
 func startAll(ctx context.Context, c Config, l *Lab) error {
-	sites := make([]string, len(c.Routers))
-	for i, r := range c.Routers {
-		sites[i] = r.Site
+	var sites []string
+	for _, r := range c.Routers {
+		sites = append(sites, r.Site)
 	}
-	done := make(chan string, len(sites))
+	return c.each(ctx, "starting routers", sites, func(ctx context.Context, i int) error {
+		if err := c.Start(ctx, l, sites[i]); err != nil {
+			return fmt.Errorf("start %s: %w", sites[i], err)
+		}
+		return nil
+	})
+}
+
+// enterAll takes the roaming devices to their first doors.
+func enterAll(ctx context.Context, c Config, l *Lab) error {
+	var names, doors []string
+	for _, d := range c.Clients {
+		if d.Door != "" {
+			names, doors = append(names, d.Name), append(doors, d.Door)
+		}
+	}
+	return c.each(ctx, "roaming devices", names, func(ctx context.Context, i int) error {
+		return l.Roam(ctx, names[i], doors[i])
+	})
+}
+
+// each does something to several nodes, a few at the same time, and reports each that is
+// done.
+func (c Config) each(ctx context.Context, text string, nodes []string, do func(ctx context.Context, i int) error) error {
+	done := make(chan string, len(nodes))
 	reported := make(chan struct{})
 	go func() {
 		defer close(reported)
 		n := 0
-		for site := range done {
+		for node := range done {
 			n++
-			c.Progress(Event{Text: "starting routers", Node: site, Done: n, Total: len(sites)})
+			c.Progress(Event{Text: text, Node: node, Done: n, Total: len(nodes)})
 		}
 	}()
-	err := parallel(ctx, len(sites), func(ctx context.Context, i int) error {
-		if err := c.Start(ctx, l, sites[i]); err != nil {
-			return fmt.Errorf("start %s: %w", sites[i], err)
+	err := parallel(ctx, len(nodes), func(ctx context.Context, i int) error {
+		if err := do(ctx, i); err != nil {
+			return err
 		}
-		done <- sites[i]
+		done <- nodes[i]
 		return nil
 	})
 	close(done)
