@@ -112,6 +112,7 @@ type portsDecl struct {
 type clientsDecl struct {
 	pool    at[netip.Prefix]
 	at      at[[]at[string]]
+	key     at[key.Public]
 	devices at[[]named[deviceDecl]]
 }
 
@@ -120,6 +121,7 @@ type deviceDecl struct {
 	key     at[key.Public]
 	full    at[bool]
 	dns     at[[]at[netip.Addr]]
+	given   at[[]at[string]]
 }
 
 type exitDecl struct {

@@ -168,18 +168,21 @@ type Uplink struct {
 type Clients struct {
 	Pos     Pos
 	Pool    netip.Prefix
-	At      []string // sites, in the order of the file
-	Devices []Device // in the order of the file
+	At      []string   // sites, in the order of the file
+	Key     key.Public // of all doors; zero: the file does not say
+	Devices []Device   // in the order of the file
 }
 
 // Device is a roaming device with the stock WireGuard app.
 type Device struct {
-	Pos     Pos
-	Name    string
-	Address netip.Addr // in the pool; derived from the name where the file does not say
-	Key     key.Public
-	Full    bool         // all its traffic comes through the network
-	DNS     []netip.Addr // resolvers for its configuration
+	Pos      Pos
+	Name     string
+	Address  netip.Addr // in the pool; derived from the name where the file does not say
+	Address6 netip.Addr // in Overlay6: the bits of Address, in a part that no site uses
+	Key      key.Public
+	Full     bool         // all its traffic comes through the network
+	DNS      []netip.Addr // resolvers for its configuration
+	Given    []string     // digests of the configurations that it was given
 }
 
 // Exit says whose Internet traffic leaves where.

@@ -12,7 +12,7 @@ func (b *builder) clients() {
 	if !f.given {
 		return
 	}
-	c := &Clients{Pos: f.Pos, Pool: f.v.pool.v}
+	c := &Clients{Pos: f.Pos, Pool: f.v.pool.v, Key: f.v.key.v}
 	for _, name := range f.v.at.v {
 		if _, ok := b.site(name); !ok {
 			continue
@@ -90,8 +90,23 @@ func (b *builder) readDevices(c *Clients, f clientsDecl) {
 		for _, r := range d.v.dns.v {
 			device.DNS = append(device.DNS, r.v)
 		}
+		for _, g := range d.v.given.v {
+			device.Given = append(device.Given, g.v)
+		}
+		if a.IsValid() {
+			device.Address6 = deviceAddress6(b.n.Overlay6, a)
+		}
 		c.Devices = append(c.Devices, device)
 	}
+}
+
+// deviceAddress6 returns a device's address in overlay6: in the /64 with the number ffff, where
+// no site has its own, the bits of its IPv4 address.
+func deviceAddress6(overlay6 netip.Prefix, a netip.Addr) netip.Addr {
+	b, four := overlay6.Addr().As16(), a.As4()
+	b[6], b[7] = 0xff, 0xff
+	copy(b[12:], four[:])
+	return netip.AddrFrom16(b)
 }
 
 // findHosts makes the tables of where the network has hosts: as all of it sees them, and
