@@ -28,7 +28,7 @@ deps-test: ## and the programs that look at its work from outside
 	@scripts/deps test
 
 # The order: what fails fastest comes first.
-test: deps-vm vet cross docs-check lint unit race vm ## everything that must be true
+test: deps-test deps-vm vet cross docs-check lint unit race vm ## everything that must be true
 	@echo "make test: all passed"
 
 vet:

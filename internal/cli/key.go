@@ -17,12 +17,13 @@ func (a *app) keyCommand() *cobra.Command {
 		Use:   "key",
 		Short: "Make keys, and show their public halves",
 		Long: `Make keys, and show their public halves. A private key lies in a file of mode 0600 that
-is named after its site, in ./keys where that exists, else in /etc/tombolo, and is never
-printed. The network file holds only public keys.`,
+is named after its site, in ./keys where that exists, else in /etc/tombolo, and is printed
+by "key export" alone. The network file holds only public keys.`,
 	}
 	c.PersistentFlags().StringVar(&dir, "keys", "", "folder of the key files (default: ./keys where it exists, else /etc/tombolo)")
 	store := func() key.Store { return key.Store{Dir: keyDir(dir, "network.yaml")} }
-	c.AddCommand(a.keyMakeCommand(store), a.keyShowCommand(store), a.keyPskCommand(store), a.keyMacCommand(store))
+	c.AddCommand(a.keyMakeCommand(store), a.keyShowCommand(store), a.keyPskCommand(store), a.keyMacCommand(store),
+		a.keyExportCommand(store), a.keyImportCommand(store))
 	return c
 }
 

@@ -10,10 +10,15 @@ import (
 	"strings"
 )
 
-// Ref names a secret in a Store: a site's private key ("op1"), a link's preshared key
+// Ref names a secret in a Store: a site's private key ("op1"), that of the doors by which
+// roaming devices enter (AccessRef), a device's that was kept ("phone"), a link's preshared key
 // ("op1+op2", the names in alphabetical order), or a MAC key by the name that the network
 // file gives it. The zero Ref is no key.
 type Ref string
+
+// AccessRef names the access key, which all doors of a network share: no site and no device
+// may be called so.
+const AccessRef Ref = "clients"
 
 // LinkRef returns the Ref of the preshared key of the link between a and b.
 func LinkRef(a, b string) Ref {
@@ -88,6 +93,40 @@ func (s Store) Make(ref Ref, random io.Reader) (p Private, made bool, err error)
 		return Private{}, false, err
 	}
 	return p, true, nil
+}
+
+// ErrDifferent is what errors.Is finds when another key is there already.
+var ErrDifferent = errors.New("another key is there already")
+
+// Put writes the private key ref, and reports false where it was there. Another one in its
+// place is ErrDifferent, unless it may be replaced.
+func (s Store) Put(ref Ref, p Private, replace bool) (wrote bool, err error) {
+	name, put := string(ref)+".key", os.Link
+	if replace {
+		put = os.Rename
+	}
+	old, err := s.Private(ref)
+	switch {
+	case err == nil && old.Public() == p.Public():
+		return false, nil
+	case err == nil && !replace:
+		return false, fmt.Errorf("%s: %w", s.path(name), ErrDifferent)
+	case err != nil && !replace && !errors.Is(err, ErrMissing):
+		return false, err
+	}
+	err = s.place(name, p.RevealText(), put)
+	if errors.Is(err, fs.ErrExist) {
+		return s.Put(ref, p, replace) // somebody else was quicker
+	}
+	return err == nil, err
+}
+
+// Remove removes the file of the private key ref, if there is one.
+func (s Store) Remove(ref Ref) error {
+	if err := os.Remove(s.path(string(ref) + ".key")); err != nil && !errors.Is(err, ErrMissing) {
+		return fmt.Errorf("remove key: %w", err)
+	}
+	return nil
 }
 
 // MakePreshared returns the preshared key ref, making it first where there is none.
@@ -186,9 +225,13 @@ func (s Store) read(name string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// write makes the folder (0700) and puts the file in place by rename, so that a reader
-// never sees half a key.
-func (s Store) write(name, text string) error {
+// write makes a file that is not there. Link, not Rename: a key that somebody else wrote
+// meanwhile must not be lost.
+func (s Store) write(name, text string) error { return s.place(name, text, os.Link) }
+
+// place makes the folder (0700) and puts the whole file in its place at once, so that a
+// reader never sees half a key.
+func (s Store) place(name, text string, put func(from, to string) error) error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return fmt.Errorf("make key folder: %w", err)
 	}
@@ -204,8 +247,7 @@ func (s Store) write(name, text string) error {
 		err = e
 	}
 	if err == nil {
-		// Link, not Rename: a key that somebody else wrote meanwhile must not be lost.
-		err = os.Link(f.Name(), s.path(name))
+		err = put(f.Name(), s.path(name))
 	}
 	if err != nil {
 		return fmt.Errorf("write key: %w", err)

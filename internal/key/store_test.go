@@ -145,6 +145,51 @@ func TestMakeAtOnceGivesOneKey(t *testing.T) {
 	}
 }
 
+func TestPutReplacesOnlyWhatItMay(t *testing.T) {
+	s := Store{filepath.Join(t.TempDir(), "keys")}
+	one, other := PrivateFrom(mark), PrivateFrom([Size]byte{8, 31: 64})
+	for _, c := range []struct {
+		k       Private
+		replace bool
+		wrote   bool
+		err     error
+		holds   Private
+	}{
+		{one, false, true, nil, one},
+		{one, false, false, nil, one},
+		{other, false, false, ErrDifferent, one},
+		{one, true, false, nil, one},
+		{other, true, true, nil, other},
+	} {
+		wrote, err := s.Put(AccessRef, c.k, c.replace)
+		if got, readErr := s.Private(AccessRef); wrote != c.wrote || !errors.Is(err, c.err) || readErr != nil || got != c.holds {
+			t.Errorf("%+v: wrote %t, error %v; the file has the right key: %t, %v", c, wrote, err, got == c.holds, readErr)
+		}
+	}
+	if info, err := os.Stat(s.path("clients.key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file has mode %v, error %v", info.Mode().Perm(), err)
+	}
+	if err := s.Remove(AccessRef); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Private(AccessRef); !errors.Is(err, ErrMissing) {
+		t.Errorf("the key is still there: %v", err)
+	}
+	if err := s.Remove(AccessRef); err != nil {
+		t.Errorf("to remove none: %v", err)
+	}
+	// What cannot be read is replaced all the same, and by nothing else.
+	if err := os.WriteFile(s.path("bad.key"), []byte("bad"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if wrote, err := s.Put("bad", one, false); wrote || err == nil {
+		t.Errorf("a bad file is replaced: %t, %v", wrote, err)
+	}
+	if wrote, err := s.Put("bad", one, true); !wrote || err != nil {
+		t.Errorf("a bad file stays: %t, %v", wrote, err)
+	}
+}
+
 func TestLinkRefIsTheSameFromBothEnds(t *testing.T) {
 	if LinkRef("op1", "op2") != "op1+op2" || LinkRef("op2", "op1") != "op1+op2" {
 		t.Error(LinkRef("op2", "op1"))

@@ -148,6 +148,9 @@ func (b *builder) readDevices(c *Clients, f clientsDecl) {
 		for _, r := range d.v.dns.v {
 			device.DNS = append(device.DNS, r.v)
 		}
+		for _, g := range d.v.given.v {
+			device.Given = append(device.Given, g.v)
+		}
 		c.Devices = append(c.Devices, device)
 	}
 }

@@ -122,6 +122,7 @@ type deviceDecl struct {
 	key     at[key.Public]
 	full    at[bool]
 	dns     at[[]at[netip.Addr]]
+	given   at[[]at[string]]
 }
 
 type exitDecl struct {

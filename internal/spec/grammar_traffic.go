@@ -64,8 +64,20 @@ var deviceRecord = record[deviceDecl]{
 		{entry{key: "dns", concept: "client", also: []string{"resolver", "nameserver"}, example: "192.168.35.1",
 			doc: "The resolvers in its configuration: an address or a list."},
 			into(oneOrMore(address(anyFamily), "an address or a list of them"), func(c *deviceDecl) *at[[]at[netip.Addr]] { return &c.dns })},
+		{entry{key: "given", concept: "client", also: []string{"digest"}, example: "1a2b3c4d", hint: "`tombolo client add NAME` writes it",
+			doc: "Which configuration the device has: the first eight hexadecimal digits of the SHA-256 of its text without the private key, one for each door that it has one for. `tombolo client` writes it, and `tombolo client list` says by it which devices need a new one."},
+			into(oneOrMore(digest, "a digest or a list of them"), func(c *deviceDecl) *at[[]at[string]] { return &c.given })},
 	},
 }
+
+// digest is the shape of a configuration's digest. Some look like numbers to YAML: the schema
+// wants those in quotes, as tombolo writes them.
+var digest = scalar("eight hexadecimal digits", schema{"type": "string", "pattern": "^[0-9a-f]{8}$"}, func(text string) (string, *mistake) {
+	if len(text) != 8 || strings.Trim(text, "0123456789abcdef") != "" {
+		return "", &mistake{}
+	}
+	return text, nil
+})
 
 var exitRecord = record[exitDecl]{
 	noun:    "exit",

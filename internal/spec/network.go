@@ -204,6 +204,7 @@ type Device struct {
 	Key      key.Public   // zero: the file does not say
 	Full     bool         // all its traffic comes through the network
 	DNS      []netip.Addr // resolvers for its configuration
+	Given    []string     // digests of the configurations that it was given
 }
 
 // Exit says whose Internet traffic leaves where.
