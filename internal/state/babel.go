@@ -109,4 +109,6 @@ type Accept struct {
 	// Within says that any longer prefix inside Dst may be announced too. Such a prefix
 	// has no Origins: how a network that is not ours is cut up is not in our file.
 	Within bool `json:"within,omitempty"`
+
+	Mobile bool `json:"mobile,omitempty"` // of several origins the one with the highest mobility number has it
 }

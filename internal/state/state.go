@@ -42,6 +42,23 @@ type Router struct {
 	Sysctls    []Sysctl    `json:"sysctls,omitempty"`
 
 	Babel *Babel `json:"babel,omitempty"` // nil: no speaker; never observed
+
+	Clients *Clients `json:"clients,omitempty"` // nil: no device enters here; never observed, and no part of a plan
+}
+
+// Clients are the roaming devices that may enter at this router.
+type Clients struct {
+	Device  string   `json:"device"`            // one of Interfaces: "wg-clients"
+	Port    uint16   `json:"port"`              // on which it listens
+	Hold    int      `json:"hold"`              // seconds for which a device counts as here after its last handshake
+	Devices []Client `json:"devices,omitempty"` // by name
+}
+
+// Client is a roaming device: a peer of Clients.Device with the same name.
+type Client struct {
+	Name      string         `json:"name"`
+	PublicKey key.Public     `json:"publicKey"`
+	Addresses []netip.Prefix `json:"addresses"` // its /32 and /128, sorted
 }
 
 // LAN describes a device with hosts behind it. tombolo follows it and never assigns it.

@@ -59,8 +59,11 @@ func full() Router {
 				Dst: prefix("fd00:36::/64"), Src: prefix("fd00::/16"), While: Probe, Device: "br-lan",
 				Probe: netip.MustParseAddr("192.168.36.10"), Peer: "op4",
 			}},
-			Accept: []Accept{{Dst: prefix("fd00:35::/64"), Src: prefix("fd00::/16"), Origins: []uint32{7}, Within: true}},
+			Accept: []Accept{{Dst: prefix("fd00:35::/64"), Src: prefix("fd00::/16"), Origins: []uint32{7}, Within: true, Mobile: true}},
 		},
+		Clients: &Clients{Device: "wg-clients", Port: 51820, Hold: 180, Devices: []Client{{
+			Name: "phone", PublicKey: key.Public{3}, Addresses: []netip.Prefix{prefix("10.0.40.1/32")},
+		}}},
 	}
 }
 
