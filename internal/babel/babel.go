@@ -103,6 +103,9 @@ type Policy struct {
 	// Within are prefixes that any router may originate, and any longer one in them: those
 	// of routers that are no site of the network, whose router-ids nobody knows.
 	Within []netip.Prefix
+
+	// Mobile are the keys that belong to a device which roams between their origins.
+	Mobile map[Key]bool
 }
 
 // Announcement is a route that this router originates.
@@ -181,4 +184,6 @@ type Output struct {
 	Send   []Datagram
 	Routes []RouteChange // at most one for each Key
 	Events []Event
+
+	Displaced []Displacement // attached keys that another door took over; they are detached already
 }
