@@ -31,7 +31,7 @@ type Session struct {
 
 // Sessions returns how every peer of a WireGuard interface of ours fares, in no particular
 // order: none where there is no such interface, or nobody serves it. Two hundred peers cost an
-// embedded WireGuard's process 1 ms, and this one 0.3 ms (by Tunnels: 1.2 ms).
+// embedded WireGuard's process 1 ms, and this one 0.3 ms (Tunnels takes more than one).
 func (k *Kernel) Sessions(device string) ([]Session, error) {
 	if err := k.here(); err != nil {
 		return nil, err
