@@ -102,9 +102,18 @@ func newEntrance(t testing.TB, peers int) *entrance {
 	}
 	e.device.Sh(fmt.Sprintf(`umask 077; cd %s; echo %s > key; echo %s > psk
 		wg set %[4]s private-key key listen-port 40000 peer %[5]s preshared-key psk allowed-ips 0.0.0.0/0 endpoint 10.9.0.1:51820
-		ip address add 10.40.0.0/32 dev %[4]s; ip link set %[4]s up; ip route add 10.0.32.1/32 dev %[4]s`,
+		ip address add 10.40.0.0/32 dev %[4]s`,
 		t.TempDir(), e.private.RevealText(), shared.RevealText(), e.name, w.PublicKey))
+	e.restart()
 	return e
+}
+
+// restart has the device begin anew, as its app does.
+func (e *entrance) restart() {
+	// WireGuard sees that it is down and up when its port is closed and opened.
+	e.device.Sh(fmt.Sprintf(`ip link set %[1]s down; while ss -Huln | grep -q :40000; do sleep 0.01; done
+		ip link set %[1]s up; until ss -Huln | grep -q :40000; do sleep 0.01; done
+		ip route replace 10.0.32.1/32 dev %[1]s`, e.name))
 }
 
 func (e *entrance) peer() state.Peer {
@@ -195,7 +204,7 @@ func TestADroppedPeerIsSentNothingUntilItSpeaks(t *testing.T) {
 	if after := received(); after != before {
 		t.Errorf("it was sent something: it had received %s bytes, and now %s", before, after)
 	}
-	e.device.Sh("ip link set " + e.name + " down; ip link set " + e.name + " up; ip route replace 10.0.32.1/32 dev " + e.name)
+	e.restart()
 	e.reaches(t)
 	if s := e.session(t); s.Endpoint != netip.MustParseAddrPort("10.9.0.2:40000") {
 		t.Errorf("after it spoke: %+v", s)
