@@ -37,6 +37,7 @@ type Agent struct {
 	base     *base
 	routing  *routing
 	observer *observer
+	roaming  *roaming
 
 	changed   chan struct{}                                                         // the file may have changed
 	reloads   chan bool                                                             // to the loader; true: take the file whatever is applied
@@ -56,12 +57,15 @@ func New(o Options) *Agent {
 	a.watchFile = watchFile
 	a.routing = newRouting(&o.Machine, h, a.problems, a.started)
 	a.observer = newObserver(&o.Machine, a.problems)
+	a.roaming = newRoaming(&o.Machine, a.problems)
+	a.routing.displaced = a.roaming.displaced
 	a.base = &base{
-		o: &a.o, hub: h, problems: a.problems, first: true,
+		o: &a.o, hub: h, away: a.roaming.away, problems: a.problems, first: true,
 		record: make(chan struct{}, 1), calls: make(chan func(context.Context)),
 	}
 	a.base.follow, a.base.heard = a.follow, a.heard
 	a.observer.drift = func() { poke(a.base.record) }
+	a.roaming.drift = a.observer.drift
 	return a
 }
 
@@ -78,6 +82,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.load(ctx, loads) })
 	wg.Go(func() { a.observer.run(ctx) })
+	wg.Go(func() { a.roaming.run(ctx) })
 	if a.o.Source != nil {
 		wg.Go(func() { a.problems.set("inotify", a.watchFile(ctx, a.o.Source.Name(), a.changed)) })
 	}
@@ -144,6 +149,7 @@ func (a *Agent) ask(force bool) {
 func (a *Agent) follow(ctx context.Context, w Wanted) {
 	a.routing.follow(ctx, w)
 	a.observer.follow(w, a.routing.host())
+	a.roaming.follow(w, a.routing.host())
 	if a.base.first {
 		a.base.first = false
 		close(a.begun)
@@ -153,8 +159,10 @@ func (a *Agent) follow(ctx context.Context, w Wanted) {
 
 // alive returns when the loops turn.
 func (a *Agent) alive(ctx context.Context) error {
-	if err := call(ctx, a.base.calls, func(context.Context) {}); err != nil {
-		return err
+	for _, calls := range []chan<- func(context.Context){a.base.calls, a.roaming.calls} {
+		if err := call(ctx, calls, func(context.Context) {}); err != nil {
+			return err
+		}
 	}
 	if h := a.routing.host(); h != nil {
 		return h.do(ctx, func() {})
@@ -255,5 +263,20 @@ func poke(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
+	}
+}
+
+// newest puts v into a channel that holds one, in place of what nobody took.
+func newest[T any](c chan T, v T) {
+	for {
+		select {
+		case c <- v:
+			return
+		default:
+		}
+		select {
+		case <-c:
+		default:
+		}
 	}
 }

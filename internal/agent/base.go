@@ -32,6 +32,7 @@ type base struct {
 	o        *Options
 	problems *problems
 	hub      *hub
+	away     *away
 	follow   func(context.Context, Wanted) // what is applied now, after each pass that found it so
 
 	heard func(kernel.Change) bool // tells others too; true: it concerns what is applied

@@ -32,6 +32,12 @@ func (h *host) newConfig() (babel.Config, error) {
 		c.Links = append(c.Links, link)
 	}
 	for _, a := range b.Accept {
+		if a.Mobile {
+			if c.Accept.Mobile == nil {
+				c.Accept.Mobile = map[babel.Key]bool{}
+			}
+			c.Accept.Mobile[babel.Key{Dst: a.Dst, Src: a.Src}] = true
+		}
 		if a.Within {
 			c.Accept.Within = append(c.Accept.Within, a.Dst)
 		} else {

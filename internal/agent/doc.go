@@ -15,6 +15,8 @@
 //	host      owns the speaker: packets, time, links, announcements
 //	table     the learned routes, into the kernel, in batches
 //	observer  looks at devices, handshakes and counters for the host and for people
+//	roaming   which roaming devices are here, by their handshakes; drops the sessions of
+//	          those that went to another door
 //	server    answers on the socket
 //
 // # Its end

@@ -254,12 +254,14 @@ func (s *fakeSocket) Close() error   { s.once.Do(func() { close(s.closed) }); re
 // machine returns a Machine of fakes.
 func machine(k, learned *fakeKernel, eyes *fakeEyes, s *fakeSocket) Machine {
 	return Machine{
-		Kernel: func(Wanted) (Kernel, error) { return k, nil },
-		Table:  func(state.Owner, uint8) (RouteTable, error) { return learned, nil },
-		Eyes:   func(Wanted) (Eyes, error) { return eyes, nil },
-		Meter:  func() (Meter, error) { return eyes, nil },
-		Socket: func(time.Time) (Socket, error) { return s, nil },
-		MAC:    func(key.Store, string) (mac.Key, error) { return mac.Key{}, errors.New("no keys here") },
+		Kernel:      func(Wanted) (Kernel, error) { return k, nil },
+		Table:       func(state.Owner, uint8) (RouteTable, error) { return learned, nil },
+		Eyes:        func(Wanted) (Eyes, error) { return eyes, nil },
+		Meter:       func() (Meter, error) { return eyes, nil },
+		Socket:      func(time.Time) (Socket, error) { return s, nil },
+		MAC:         func(key.Store, string) (mac.Key, error) { return mac.Key{}, errors.New("no keys here") },
+		Door:        func(Wanted) (Door, error) { return newFakeDoor(), nil },
+		Initiations: func(uint16) (Initiations, error) { return newFakeInitiations(), nil },
 		Resolve: func(_ context.Context, r state.Router) (state.Router, []error) {
 			return r, nil
 		},

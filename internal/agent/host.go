@@ -50,6 +50,7 @@ type host struct {
 	calls   chan func()
 	facts   chan facts             // the newest
 	traffic chan map[string]uint64 // packets by device, so far
+	guests  chan presences         // the newest
 	packets chan []udp.Packet
 	done    chan struct{} // closed at the end of run
 
@@ -61,6 +62,10 @@ type host struct {
 	links   map[string]hostLink // those that are up
 	names   map[int]string      // of them, by index
 	mute    map[string]bool
+
+	entrance  string // the device by which the attached keys are reached
+	attached  map[babel.Key]attachment
+	displaced func(map[uint64]displacement) // tells of visits that another door ended; it does not wait
 }
 
 // hostLink is a link that can be sent on.
@@ -78,8 +83,9 @@ func newHost(m *Machine, s Socket, t *table, h *hub, p *problems, start time.Tim
 		machine: m, socket: s, table: t, hub: h, problems: p, start: start,
 		seed: binary.BigEndian.Uint64(random[:8]), seqno: binary.BigEndian.Uint16(random[12:]),
 		calls: make(chan func()), facts: make(chan facts, 1), traffic: make(chan map[string]uint64, 1),
-		packets: make(chan []udp.Packet, 16), done: make(chan struct{}),
+		guests: make(chan presences, 1), packets: make(chan []udp.Packet, 16), done: make(chan struct{}),
 		wanted: w, links: map[string]hostLink{}, names: map[int]string{}, mute: map[string]bool{},
+		attached: map[babel.Key]attachment{}, displaced: func(map[uint64]displacement) {},
 	}
 	binary.BigEndian.PutUint32(out.id[:4], w.Router.Babel.Site)
 	copy(out.id[4:], random[8:12])
@@ -127,6 +133,8 @@ func (h *host) run(ctx context.Context) {
 					h.carry(h.speaker.Traffic(h.now(), l.Name, n))
 				}
 			}
+		case p := <-h.guests:
+			h.attend(p)
 		case f := <-h.calls:
 			f()
 		case <-timer.C:
@@ -215,6 +223,7 @@ func (h *host) carry(o babel.Output) {
 	for _, e := range o.Events {
 		h.hub.emit(h.tell(e))
 	}
+	h.giveUp(o.Displaced)
 }
 
 // tell puts an event of the speaker into words.
@@ -377,19 +386,4 @@ func (h *host) retract(ctx context.Context) {
 func (h *host) view(ctx context.Context) (v babel.View, w Wanted, at babel.Time, err error) {
 	err = h.do(ctx, func() { v, w, at = h.speaker.View(), h.wanted, h.now() })
 	return v, w, at, err
-}
-
-// newest puts v into a channel that holds one, in place of what nobody took.
-func newest[T any](c chan T, v T) {
-	for {
-		select {
-		case c <- v:
-			return
-		default:
-		}
-		select {
-		case <-c:
-		default:
-		}
-	}
 }

@@ -19,6 +19,10 @@ const (
 	LinkDown = "link down"
 	Announce = "announced"
 	Withdraw = "withdrawn"
+
+	ClientCame  = "client came" // a roaming device completed a handshake here
+	ClientMoved = "client moved"
+	ClientGone  = "client gone"
 )
 
 // backlog is how many events wait for a subscriber before it loses some.
@@ -44,7 +48,7 @@ func (h *hub) emit(e api.Event) {
 		level = slog.LevelWarn
 	}
 	var where []any
-	for _, f := range []struct{ key, value string }{{"peer", e.Peer}, {"device", e.Device}, {"route", e.Route}} {
+	for _, f := range []struct{ key, value string }{{"peer", e.Peer}, {"device", e.Device}, {"route", e.Route}, {"client", e.Client}} {
 		if f.value != "" {
 			where = append(where, f.key, f.value)
 		}

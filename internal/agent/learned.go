@@ -128,7 +128,7 @@ func routeOf(config *state.Babel, c babel.RouteChange) (state.Route, bool) {
 	}
 	r.Device = c.Hop.Link
 	tunnel := slices.ContainsFunc(config.Links, func(l state.BabelLink) bool { return l.Device == r.Device && l.Tunnel })
-	if !tunnel {
+	if !tunnel && c.Hop.NextHop.IsValid() { // a roaming device, at whose interface nobody speaks, has none
 		r.Gateway, r.OnLink = c.Hop.NextHop, true
 	}
 	if r.PrefSrc = config.PrefSrc4; c.Dst.Addr().Is6() {

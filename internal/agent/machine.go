@@ -100,6 +100,31 @@ type Meter interface {
 	Close()
 }
 
+// Door is the WireGuard interface at which roaming devices enter, each of them a peer. It
+// serves one goroutine.
+type Door interface {
+	// Sessions returns how the peers of an interface fare; nil where there is none.
+	Sessions(device string) ([]kernel.Session, error)
+	// Drop takes a peer's session away, and its endpoint: nothing is sent to it any more.
+	Drop(device string, p state.Peer) error
+	// Rouse takes its session away, and begins another one; Calm is to follow.
+	Rouse(device string, p state.Peer, at netip.AddrPort) error
+	// Calm gives it the keepalive that is wanted.
+	Calm(device string, p state.Peer) error
+	Close()
+}
+
+// Initiations tell of handshakes that begin.
+type Initiations interface {
+	// Seen has a value when some began since it had one.
+	Seen() <-chan struct{}
+	// Count returns how many began so far.
+	Count() uint64
+	// Err says why nothing is told any more.
+	Err() error
+	Close()
+}
+
 // Socket is the speaker's. Receive serves one goroutine, the rest any.
 type Socket interface {
 	Receive(b *udp.Batch) ([]udp.Packet, error)
@@ -115,6 +140,9 @@ type Machine struct {
 	Eyes   func(Wanted) (Eyes, error)
 	Meter  func() (Meter, error)
 	Socket func(start time.Time) (Socket, error)
+	Door   func(Wanted) (Door, error)
+	// Initiations of a WireGuard that listens on a UDP port.
+	Initiations func(port uint16) (Initiations, error)
 	// MAC returns the key of a segment.
 	MAC func(s key.Store, name string) (mac.Key, error)
 	// Resolve finds where the endpoints lead.

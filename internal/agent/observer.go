@@ -271,11 +271,12 @@ func (o *observer) inform(h *host, s sight) {
 }
 
 // otherPeers reports whether a tunnel that is there has not the peers that it should have,
-// of which the kernel tells nobody.
+// of which the kernel tells nobody. Where roaming devices enter is not looked at: the roaming
+// does that, and knows what it does itself.
 func otherPeers(r state.Router, tunnels map[string]kernel.Tunnel) bool {
 	for _, f := range r.Interfaces {
 		t, there := tunnels[f.Name]
-		if f.WireGuard == nil || !there {
+		if f.WireGuard == nil || !there || r.Clients != nil && f.Name == r.Clients.Device {
 			continue
 		}
 		have := map[key.Public]bool{}

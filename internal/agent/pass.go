@@ -174,11 +174,13 @@ func (b *base) bring(ctx context.Context, w Wanted, want state.Router) error {
 	if err := b.open(w); err != nil {
 		return err
 	}
+	since := b.away.mark()
 	have, err := b.kernel.Read(ctx, want)
 	if err != nil {
 		return err
 	}
-	want = endpoint.Remembered(have, b.holds, want)
+	have = b.away.spare(since, have, want)
+	want = endpoint.Remembered(have, b.away.located(b.holds, want), want)
 	p := plan.Diff(have, endpoint.Roamed(have, want, b.steer.Last, time.Now()))
 	if len(p.Conflicts) > 0 {
 		c := p.Conflicts[0]
@@ -193,6 +195,7 @@ func (b *base) bring(ctx context.Context, w Wanted, want state.Router) error {
 		if have, err = b.kernel.Read(ctx, want); err != nil {
 			return err
 		}
+		have = b.away.spare(since, have, want)
 		if left := plan.Diff(have, endpoint.Roamed(have, want, b.steer.Last, time.Now())); !left.Empty() {
 			return fmt.Errorf("the router does not hold what was applied: %s", summary(left.Ops))
 		}

@@ -18,6 +18,8 @@ type routing struct {
 	problems *problems
 	start    time.Time
 
+	displaced func(map[uint64]displacement) // of the hosts
+
 	owner   state.Owner
 	config  state.Babel // of table
 	cancel  context.CancelFunc
@@ -32,7 +34,7 @@ type routing struct {
 }
 
 func newRouting(m *Machine, h *hub, p *problems, start time.Time) *routing {
-	return &routing{machine: m, hub: h, problems: p, start: start, swept: map[uint8]bool{}}
+	return &routing{machine: m, hub: h, problems: p, start: start, swept: map[uint8]bool{}, displaced: func(map[uint64]displacement) {}}
 }
 
 // follow makes the routing what w says.
@@ -86,6 +88,7 @@ func (r *routing) run(ctx context.Context, w Wanted) error {
 		_ = socket.Close()
 		return err
 	}
+	h.displaced = r.displaced
 	h.inherit(r.inherited)
 	r.inherited = nil
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -24,7 +24,7 @@ func (a *Agent) status(ctx context.Context) (api.Status, error) {
 		Network: r.Network, Site: r.Site, Version: a.o.Version, Started: a.started, Now: time.Now(),
 		Source: w.File, Problems: a.problems.list(), LastChange: changed,
 		Announced: seen.announc, Waiting: a.o.Records.Waiting(),
-		LANs: []api.Device{}, Uplinks: []api.Device{},
+		LANs: []api.Device{}, Uplinks: []api.Device{}, Clients: []api.Client{},
 	}
 	if s.Announced == nil {
 		s.Announced = []api.Announcement{}
@@ -51,6 +51,9 @@ func (a *Agent) status(ctx context.Context) (api.Status, error) {
 	var prefixes map[string]int
 	s.Routes, prefixes = a.routing.routes()
 	s.Links = linksOf(r, seen, v, s.Now, at, prefixes)
+	if r.Clients != nil {
+		s.Clients = clientsOf(w, a.roaming.report(ctx), v, s.Now, at)
+	}
 	for _, l := range r.LANs {
 		s.LANs = append(s.LANs, deviceOf(l.Device, seen))
 	}
@@ -58,6 +61,41 @@ func (a *Agent) status(ctx context.Context) (api.Status, error) {
 		s.Uplinks = append(s.Uplinks, deviceOf(u.Device, seen))
 	}
 	return s, nil
+}
+
+// clientsOf says where the roaming devices are, by name.
+func clientsOf(w Wanted, guests []guest, v babel.View, now time.Time, at babel.Time) []api.Client {
+	ways := map[netip.Prefix]babel.EntryView{}
+	for _, e := range v.Routes {
+		if !e.Own && e.Hop != nil && !e.Hop.Unreachable && !e.Src.IsValid() {
+			ways[e.Dst] = e
+		}
+	}
+	out := []api.Client{}
+	for _, g := range guests {
+		x := api.Client{
+			Name: g.Name, Addresses: g.Addresses, Here: g.visit != 0,
+			Endpoint: g.at, Received: g.received, Sent: g.sent,
+		}
+		if g.stamp != 0 {
+			x.Handshake = time.Unix(0, g.stamp)
+		}
+		if g.problem != nil {
+			x.Problem = g.problem.Error()
+		}
+		if x.Here {
+			x.Site, x.Since = w.Router.Site, g.since
+		}
+		for _, a := range g.Addresses {
+			for _, r := range ways[a].Routes {
+				if r.Selected && !x.Here {
+					x.Site, x.Since = originOf(w, r.RouterID), now.Add(ways[a].Since-at)
+				}
+			}
+		}
+		out = append(out, x)
+	}
+	return out
 }
 
 func deviceOf(name string, s sight) api.Device {
@@ -85,7 +123,7 @@ func linksOf(r state.Router, s sight, v babel.View, now time.Time, at babel.Time
 		}
 	}
 	for _, f := range r.Interfaces {
-		if f.WireGuard == nil {
+		if f.WireGuard == nil || r.Clients != nil && f.Name == r.Clients.Device {
 			continue
 		}
 		l, speaks := spoken[f.Name]

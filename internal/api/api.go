@@ -66,6 +66,7 @@ type Status struct {
 	LANs      []Device       `json:"lans"`
 	Uplinks   []Device       `json:"uplinks"`
 	Announced []Announcement `json:"announced"`
+	Clients   []Client       `json:"clients"` // that may enter here, by name
 
 	LastChange time.Time `json:"lastChange,omitzero"` // of what the kernel holds, but for learned routes
 	Routes     int       `json:"routes"`              // learned
@@ -110,6 +111,23 @@ type Device struct {
 	State     string         `json:"state"` // "up", "without carrier", "down" or "missing"
 	Addresses []netip.Prefix `json:"addresses"`
 	Gateways  []netip.Addr   `json:"gateways"`
+}
+
+// Client is a roaming device that may enter at this router.
+type Client struct {
+	Name      string         `json:"name"`
+	Addresses []netip.Prefix `json:"addresses"` // its /32 and /128
+	Here      bool           `json:"here"`      // it is connected to this router
+	Site      string         `json:"site"`      // to which it is connected; empty: to none
+	Since     time.Time      `json:"since,omitzero"`
+
+	// What WireGuard says here: nothing after it went to another site.
+	Handshake time.Time      `json:"handshake,omitzero"`
+	Endpoint  netip.AddrPort `json:"endpoint,omitzero"`
+	Received  uint64         `json:"received"` // bytes, in this session and those before it
+	Sent      uint64         `json:"sent"`
+
+	Problem string `json:"problem,omitempty"`
 }
 
 // Announcement is a prefix of the router, and whether it is announced now.
@@ -161,8 +179,9 @@ type Event struct {
 	Kind   string    `json:"kind"` // "neighbour up", "route moved", "applied", "reloaded", …
 	Text   string    `json:"text"` // in words, for a person, with figures
 	Device string    `json:"device,omitempty"`
-	Peer   string    `json:"peer,omitempty"`  // the site
-	Route  string    `json:"route,omitempty"` // the destination, "DST" or "DST from SRC"
+	Peer   string    `json:"peer,omitempty"`   // the site
+	Route  string    `json:"route,omitempty"`  // the destination, "DST" or "DST from SRC"
+	Client string    `json:"client,omitempty"` // the roaming device
 }
 
 // Echo is one echo request to a site, and what became of it.

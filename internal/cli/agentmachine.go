@@ -41,6 +41,20 @@ func (a *app) agentMachine() agent.Machine {
 			return k, nil
 		},
 		Socket: func(start time.Time) (agent.Socket, error) { return udp.Open(start) },
+		Door: func(w agent.Wanted) (agent.Door, error) {
+			k, err := a.open(w.Router, w.Keys)
+			if err != nil {
+				return nil, err
+			}
+			return k, nil
+		},
+		Initiations: func(port uint16) (agent.Initiations, error) {
+			i, err := kernel.WatchInitiations(port)
+			if err != nil {
+				return nil, err
+			}
+			return i, nil
+		},
 		MAC: func(s key.Store, name string) (mac.Key, error) {
 			k, err := s.MAC(key.Ref(name))
 			secret := k.Reveal()

@@ -41,7 +41,7 @@ func eventColour(kind string) string {
 	switch kind {
 	case "neighbour down", "route lost", "problem", "refused":
 		return red
-	case "route moved", "withdrawn":
+	case "route moved", "withdrawn", "client moved", "client gone":
 		return yellow
 	}
 	return green

@@ -17,7 +17,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show how this router is: links, neighbours, uplinks, problems",
 		Long: `Show how this router is, as its agent sees it: what is wrong, first; each link with its
-state, round trip, loss, handshake and traffic; LANs and uplinks; what is announced to the
+state, round trip, loss, handshake and traffic; roaming devices that are here; LANs and uplinks; what is announced to the
 other routers, and why or why not. The exit code is 1 if there is a problem.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -73,6 +73,7 @@ func (a *app) statusText(s *api.Status) string {
 	}
 	b.WriteString(a.summary(s))
 	a.links(&b, s)
+	a.clients(&b, s)
 	a.devices(&b, "LAN", s.LANs)
 	a.devices(&b, "uplink", s.Uplinks)
 	a.announced(&b, s)
@@ -159,6 +160,38 @@ func (a *app) links(b *strings.Builder, s *api.Status) {
 	}
 }
 
+// clients shows the roaming devices that are here, and counts the others.
+func (a *app) clients(b *strings.Builder, s *api.Status) {
+	if len(s.Clients) == 0 {
+		return
+	}
+	t := &table{title: []string{"client", "for", "handshake", "in", "out", "endpoint"}, right: " rrrr"}
+	elsewhere, nowhere := 0, 0
+	for _, c := range s.Clients {
+		switch {
+		case c.Here:
+			shake, endpoint := "never", "-"
+			if !c.Handshake.IsZero() {
+				shake = age(c.Handshake, s.Now)
+			}
+			if c.Endpoint.IsValid() {
+				endpoint = c.Endpoint.String()
+			}
+			t.row(c.Name, age(c.Since, s.Now), shake, size(c.Received), size(c.Sent), endpoint)
+		case c.Site != "":
+			elsewhere++
+		default:
+			nowhere++
+		}
+	}
+	b.WriteString("\n")
+	here := len(s.Clients) - elsewhere - nowhere
+	if here > 0 {
+		t.write(b)
+	}
+	fmt.Fprintf(b, "%s here, %d at other sites, %d not connected\n", count(here, "client"), elsewhere, nowhere)
+}
+
 // unusable is the cost of a link that carries nothing.
 const unusable = 0xffff
 
@@ -233,17 +266,23 @@ func age(then, now time.Time) string {
 }
 
 // perSecond writes a rate of bytes.
-func perSecond(bytes float64) string {
-	for _, unit := range []string{"B/s", "kB/s", "MB/s"} {
-		if bytes < 999.5 {
-			if unit == "B/s" || bytes >= 99.95 {
-				return fmt.Sprintf("%.0f %s", bytes, unit)
+func perSecond(bytes float64) string { return decimals(bytes) + "B/s" }
+
+// size writes a number of bytes.
+func size(bytes uint64) string { return decimals(float64(bytes)) + "B" }
+
+// decimals writes a number with the prefix of a unit.
+func decimals(n float64) string {
+	for _, prefix := range []string{"", "k", "M"} {
+		if n < 999.5 {
+			if prefix == "" || n >= 99.95 {
+				return fmt.Sprintf("%.0f %s", n, prefix)
 			}
-			return fmt.Sprintf("%.1f %s", bytes, unit)
+			return fmt.Sprintf("%.1f %s", n, prefix)
 		}
-		bytes /= 1000
+		n /= 1000
 	}
-	return fmt.Sprintf("%.1f GB/s", bytes)
+	return fmt.Sprintf("%.1f G", n)
 }
 
 func destination(dst, src netip.Prefix) string {
