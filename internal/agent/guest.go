@@ -42,6 +42,7 @@ type guest struct {
 	stamp    int64     // its handshake as it was read last; 0: it has had none, or none since its session was dropped
 	heard    time.Time // when that was, by our clock
 	at       netip.AddrPort
+	shook    netip.AddrPort // where it was at that handshake
 	sent     uint64
 	received uint64
 	visit    uint64    // 0: it is not here
@@ -82,8 +83,14 @@ func (r *roaming) note(g *guest, s kernel.Session, now time.Time) {
 		}
 		g.stamp, g.heard, r.event = s.Handshake, now.Add(-old), now
 		r.pending -= min(r.pending, 1)
-		if g.visit != 0 {
+		from := g.shook
+		g.shook = g.at
+		if g.visit != 0 && from == g.at {
 			g.again = g.heard
+		} else if g.visit != 0 {
+			// It came again, and may have been elsewhere meanwhile: that is another visit.
+			r.visits++
+			g.visit, g.resumed, g.told, g.again = r.visits, false, false, g.heard
 		} else if old < r.hold() {
 			r.welcome(g, now)
 		}
@@ -227,7 +234,8 @@ func (r *roaming) drop(g *guest, now time.Time) {
 		r.drift() // the peer may be missing
 		return
 	}
-	g.ask, g.stamp, g.at, g.before, g.calmAt, g.giveUpAt = false, 0, netip.AddrPort{}, netip.AddrPort{}, time.Time{}, time.Time{}
+	g.ask, g.stamp, g.calmAt, g.giveUpAt = false, 0, time.Time{}, time.Time{}
+	g.at, g.shook, g.before = netip.AddrPort{}, netip.AddrPort{}, netip.AddrPort{}
 	if asked {
 		g.at, g.calmAt, g.giveUpAt = at, now.Add(calmAfter), now.Add(giveUpAfter)
 		r.expect(1, now)
