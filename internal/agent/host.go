@@ -372,12 +372,19 @@ func (h *host) configure(ctx context.Context, w Wanted) error {
 	})
 }
 
-// farewell is how long a goodbye may take to leave.
-const farewell = 50 * time.Millisecond
+// A goodbye is said so often, and has so long to leave each time. Nobody acknowledges it, and
+// who does not hear it would keep its ways through us.
+const (
+	farewells = 3
+	farewell  = 50 * time.Millisecond
+)
 
 // retract says goodbye.
 func (h *host) retract(ctx context.Context) {
-	if h.do(ctx, func() { h.carry(h.speaker.Retract(h.now())) }) == nil {
+	for range farewells {
+		if h.do(ctx, func() { h.carry(h.speaker.Retract(h.now())) }) != nil {
+			return
+		}
 		time.Sleep(farewell) // the packets are in a tunnel's queue
 	}
 }

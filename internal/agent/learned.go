@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -60,14 +61,20 @@ func newTable(config state.Babel, k RouteTable, report func(error)) *table {
 // inherit returns the hops through tunnels that an earlier agent learned, and that the speaker may keep.
 // It is called before run, if at all.
 func (t *table) inherit(ctx context.Context) []babel.RouteChange {
-	routes, err := t.kernel.Routes(ctx, []uint32{t.config.Table}, t.config.Protocol)
+	rules, err := t.kernel.Rules(ctx)
 	if err != nil {
 		return nil // run will say so
 	}
+	tables := append([]uint32{t.config.Table}, t.specific.found(rules, false)...)
+	routes, err := t.kernel.Routes(ctx, tables, t.config.Protocol)
+	if err != nil {
+		return nil
+	}
 	var out []babel.RouteChange
 	for _, r := range routes {
-		if r.Type == state.Unicast && r.Metric == learnedMetric {
-			out = append(out, babel.RouteChange{Key: babel.Key{Dst: r.Dst, Src: r.Src}, Hop: &babel.Hop{Link: r.Device}})
+		k := babel.Key{Dst: r.Dst, Src: cmp.Or(r.Src, t.specific.sourceOf(r.Table))}
+		if r.Type == state.Unicast && r.Metric == learnedMetric && (r.Table == t.config.Table || k.Src.IsValid()) {
+			out = append(out, babel.RouteChange{Key: k, Hop: &babel.Hop{Link: r.Device}})
 		}
 	}
 	return out

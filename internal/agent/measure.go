@@ -12,7 +12,8 @@ import (
 const (
 	meterEvery = 200 * time.Millisecond // how soon it is seen that a link carries traffic
 
-	// A tunnel that sends and hears nothing for so long is mute: what is sent is answered
+	// A tunnel that hears nothing for so long is mute. Where Babel is spoken something is sent at
+	// least every two seconds, or could not be; and what is sent is answered
 	// within 10 s, by an empty packet if by nothing else (KEEPALIVE_TIMEOUT), and who hears
 	// nothing for 15 s asks for a new session (and REKEY_TIMEOUT; WireGuard's whitepaper §6.2,
 	// 6.5), also where there is no agent any more.
@@ -72,7 +73,7 @@ func (o *observer) measure(last sight, seen map[string]kernel.Tunnel, now time.T
 					this.heard = last.heard
 				}
 				if len(t.Peers) == 1 {
-					mute[device] = this.tx > last.tx && now.Sub(this.heard) >= muteAfter
+					mute[device] = now.Sub(this.heard) >= muteAfter
 				}
 				first := before[0]
 				if d := now.Sub(first.at); d >= rateLeast {

@@ -34,7 +34,7 @@ func TestMuteTunnels(t *testing.T) {
 		"is seldom looked at":      {21 * time.Second, still(2, count{100, 100}), true},
 		"hears at last":            {5 * time.Second, append(still(6, count{100, 100}), count{900, 132}), false},
 		"hears nothing again":      {5 * time.Second, append(still(6, count{100, 100}), still(3, count{900, 132})...), false},
-		"sends nothing":            {5 * time.Second, slices.Repeat([]count{{100, 100}}, 8), false},
+		"cannot send":              {5 * time.Second, slices.Repeat([]count{{100, 100}}, 8), true},
 		"is another of its name":   {5 * time.Second, append(still(6, count{500, 500}), count{200, 100}), false},
 		"has never heard anything": {5 * time.Second, still(5, count{100, 0}), true},
 	} {

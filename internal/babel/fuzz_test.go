@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -78,7 +79,13 @@ func (d *dice) tlv() wire.TLV {
 	if d.next() < 8 {
 		return wire.Update{Metric: wire.Infinity, Interval: 100}
 	}
-	return wire.Update{Prefix: k.Dst, Source: k.Src, RouterID: d.id(), Seqno: d.few(), Metric: d.few(), Interval: wire.Interval(max(d.few(), 1))}
+	u := wire.Update{Prefix: k.Dst, Source: k.Src, RouterID: d.id(), Seqno: d.few(), Metric: d.few(), Interval: wire.Interval(max(d.few(), 1))}
+	if u.Metric == wire.Infinity {
+		u.Silent = d.next()
+	} else if d.next()&3 == 0 {
+		u.Mobility, u.Before = uint32(d.few()), uint32(d.next()&3)
+	}
+	return u
 }
 
 // hostile feeds a speaker what a fuzzer says, from neighbours on two tunnels and a segment,
@@ -91,6 +98,7 @@ func hostile(t *testing.T, data []byte) []Output {
 			{Dst: pfx("0.0.0.0/0"), Src: pfx("10.1.0.0/16")}: {1, 2}, {Dst: pfx("::/0"), Src: pfx("fd00:1::/64")}: {3},
 			key("10.3.0.0/16"): {me},
 		},
+		Mobile: map[Key]bool{key("10.1.0.0/16"): true, key("fd00::/64"): true},
 		Within: []netip.Prefix{pfx("10.200.0.0/24")},
 	}}
 	links := []string{"a", "b", "lan"}
@@ -101,6 +109,9 @@ func hostile(t *testing.T, data []byte) []Output {
 	s := New(now, c, 1)
 	var outs []Output
 	take := func(o Output) { outs = append(outs, o) }
+	if len(data) > 0 && data[0]&1 == 1 {
+		take(s.Inherit(now, []RouteChange{{Key: key("10.1.0.0/16"), Hop: &Hop{Link: "a"}}, {Key: key("10.2.0.0/16"), Hop: &Hop{Link: "b"}}}))
+	}
 	take(s.Announce(now, []Announcement{{Key: key("10.3.0.0/16")}}))
 	for _, l := range links {
 		take(s.SetLink(now, l, true))
@@ -131,9 +142,19 @@ func hostile(t *testing.T, data []byte) []Output {
 		case what < 24:
 			take(s.Traffic(now, link, uint64(d.word())))
 		case what < 28:
-			take(s.Mute(now, link, true))
-		case what < 30:
+			take(s.Mute(now, link, d.next()&1 == 1))
+		case what < 29:
 			take(s.Configure(now, c))
+		case what < 30:
+			keys := []Key{d.key()}
+			switch d.next() & 3 {
+			case 0:
+				take(s.Resume(now, keys, "wg-clients"))
+			case 1:
+				take(s.Detach(now, keys))
+			default:
+				take(s.Attach(now, keys, "wg-clients"))
+			}
 		case what < 34:
 			take(s.Announce(now, []Announcement{{Key: d.key(), Metric: d.few()}}))
 		case what < 90:
@@ -180,6 +201,9 @@ func bounded(t *testing.T, s *Speaker) {
 	if len(s.entries) != len(s.order) || len(s.entries) > 8+257+1 {
 		t.Errorf("%d entries, %d in order", len(s.entries), len(s.order))
 	}
+	if len(s.highest) > len(s.config.Accept.Mobile) {
+		t.Errorf("claims of %d hosts are remembered", len(s.highest))
+	}
 	if len(s.asked) > maxAsked {
 		t.Errorf("%d requests wait", len(s.asked))
 	}
@@ -191,6 +215,15 @@ func bounded(t *testing.T, s *Speaker) {
 			if l := s.link(r.neighbour.link.Name); l != r.neighbour.link || !l.up {
 				t.Errorf("%s: a route by a link that is no more", e.Dst)
 			}
+		}
+		if k := e.kept; k != nil {
+			l := s.link(k.neighbour.link.Name)
+			if l != k.neighbour.link || !slices.Contains(l.beforeAnd(), k.neighbour) {
+				t.Errorf("%s: a route is kept by a neighbour that is no more", e.Dst)
+			}
+		}
+		if e.only != nil && s.link(e.only.Name) != e.only {
+			t.Errorf("%s: it may only go by a link that is no more", e.Dst)
 		}
 		if r := e.selected; r != nil && (r.gone || !e.usable(r) || e.own) {
 			t.Errorf("%s: the selected route cannot be used: %+v", e.Dst, r)

@@ -6,25 +6,25 @@ import (
 )
 
 // faithful is how long a speaker that follows another goes only the ways that it found. In
-// this time everybody learns that it has begun anew.
-const faithful = 2 * time.Second
+// this time everybody learns that it has begun anew, also by a tunnel that is idle.
+const faithful = 4 * time.Second
 
 // Inherit says which hops the host still has of a speaker that was there before, for links
 // of the configuration that are tunnels; others are left out. It is called at most once, before
 // any link is up.
 //
 // They are kept (see kept.go), as if their neighbours had gone silent, until those are heard
-// and have had the time to announce them again. For the first two seconds a destination of
+// and have had the time to announce them again. For the first seconds a destination of
 // theirs goes no other way: the others may not have heard yet that the feasibility distances,
 // which had them choose a way through us, are gone.
 func (s *Speaker) Inherit(now Time, hops []RouteChange) Output {
 	return s.do(now, func() {
 		for _, c := range hops {
-			if c.Hop == nil || c.Hop.Unreachable || !s.mayInherit(c.Key) {
+			if c.Hop == nil || c.Hop.Unreachable {
 				continue
 			}
 			l := s.link(c.Hop.Link)
-			if l == nil || !l.Tunnel {
+			if l == nil || !l.Tunnel || !s.mayInherit(l, c.Key) {
 				continue
 			}
 			if l.before == nil {
@@ -32,7 +32,10 @@ func (s *Speaker) Inherit(now Time, hops []RouteChange) Output {
 			}
 			e := s.entry(c.Key)
 			r := &route{neighbour: l.before, nextHop: c.Hop.NextHop}
-			e.kept, e.only, e.reached = &kept{route: r, since: s.now}, l, s.now-established
+			e.kept, e.reached = &kept{route: r, since: s.now}, s.now-established
+			if !s.config.Accept.Mobile[c.Key] { // one that roams may have gone elsewhere
+				e.only = l
+			}
 			s.timers.sooner(s.checker, s.now+checkEvery)
 			s.touch(e)
 		}
@@ -41,9 +44,14 @@ func (s *Speaker) Inherit(now Time, hops []RouteChange) Output {
 	})
 }
 
-// mayInherit reports whether anybody may announce a route.
-func (s *Speaker) mayInherit(k Key) bool {
-	return s.config.Accept.Exact == nil || len(s.config.Accept.Exact[k]) > 0 || within(s.config.Accept.Within, k.Dst)
+// mayInherit reports whether anybody may announce a route on a link.
+func (s *Speaker) mayInherit(l *link, k Key) bool {
+	a := s.config.Accept
+	if a.Exact == nil {
+		return true
+	}
+	ok := func(site uint32) bool { return l.Only == nil || slices.Contains(l.Only, site) }
+	return slices.ContainsFunc(a.Exact[k], ok) || l.Only == nil && within(a.Within, k.Dst)
 }
 
 // endFaith has all destinations go the way that is best.
@@ -62,6 +70,20 @@ func (s *Speaker) giveUpUnsent() {
 		if !l.up && l.before != nil {
 			s.giveUpOn(l.before)
 		}
+	}
+}
+
+// disinherit ends what was inherited by a link.
+func (l *link) disinherit() {
+	for _, e := range l.s.order {
+		if e.only == l {
+			e.only = nil
+			l.s.choose(e, false)
+		}
+	}
+	if l.before != nil {
+		l.s.giveUpOn(l.before)
+		l.before = nil
 	}
 }
 

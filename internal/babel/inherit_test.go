@@ -121,18 +121,18 @@ func TestHeirSaysWhatItKeeps(t *testing.T) {
 			told = append(told, u)
 		}
 	}
-	if len(told) == 0 || told[0].Metric != wire.Infinity || !told[0].Silent {
+	if len(told) == 0 || told[0].Metric != wire.Infinity || told[0].Silent != 1 {
 		t.Errorf("it was told %+v, want a silent retraction", told)
 	}
 	// Asked for what it does not know, or not yet, it does not say that there is none.
 	b.send(wire.RouteRequest{Prefix: pfx("10.77.0.0/16")})
-	if u := heard[wire.Update](b); len(u) != 1 || !u[0].Silent {
+	if u := heard[wire.Update](b); len(u) != 1 || u[0].Silent != 1 {
 		t.Errorf("the answer was %+v", u)
 	}
 	r.run(sayAgain)
 	b.heard()
 	b.send(wire.RouteRequest{Prefix: pfx("10.77.0.0/16")})
-	if u := heard[wire.Update](b); len(u) != 1 || u[0].Silent {
+	if u := heard[wire.Update](b); len(u) != 1 || u[0].Silent != 0 {
 		t.Errorf("the answer was %+v", u)
 	}
 }

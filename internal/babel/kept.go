@@ -36,21 +36,35 @@ const (
 	// A neighbour that was heard in the last stillThere, and for sayAgain, has had the time to
 	// announce what it has.
 	stillThere = 2500 * time.Millisecond
+
+	// farthest is from how many hops away a silence is believed. Should routers ever keep a
+	// way because of each other's words, in a ring, their count ends it.
+	farthest = 64
 )
+
+// silence is after what time without a hello a neighbour counts as silent.
+func (n *neighbour) silence() time.Duration { return max(stillThere, 2*n.interval+n.interval/2) }
 
 // kept is a route that is kept.
 type kept struct {
 	*route
 	since    Time
-	said     bool   // by its neighbour: the silence is somewhere behind it
+	over     Time   // since when there has been another way; 0: there is none
+	said     uint8  // how many hops behind its neighbour the silence is, by its word; 0: it is its own
 	distance source // our own of its origin, when it was kept
 }
 
 // holds reports whether packets may go by a kept route again after they went another way for
-// a moment: not if we announced something better of its origin meanwhile.
+// a moment: not if we announced something better of its origin meanwhile, or anything of
+// another one, to which others may have a way through us.
 func (k *kept) holds(e *entry) bool {
+	for _, d := range e.sources {
+		if d.id != k.id && d.used > k.since {
+			return false
+		}
+	}
 	if !k.id.Valid() { // it is inherited
-		return len(e.sources) == 0
+		return true
 	}
 	d := e.distance(k.id)
 	return d.seqno == k.distance.seqno && d.metric == k.distance.metric || !k.stale && e.feasible(k.id, k.seqno, k.ref)
@@ -67,11 +81,18 @@ func (e *entry) distance(id wire.RouterID) source {
 }
 
 // silenced takes a neighbour's route away because of a silence: its own, or, if it said so,
-// one behind it.
-func (s *Speaker) silenced(e *entry, n *neighbour, said bool) {
+// one that is so many hops behind it.
+func (s *Speaker) silenced(e *entry, n *neighbour, said uint8) {
+	if said >= farthest {
+		s.retracted(e, n)
+		return
+	}
 	if k := e.kept; k != nil && k.neighbour == n && e.selected == nil {
-		if k.said || said {
+		if k.said != 0 || said != 0 {
 			k.since = s.now
+		}
+		if far := k.said; said > far && far != 0 {
+			defer s.spread(e, urgent) // those behind us count on from there
 		}
 		k.said = said
 	}
@@ -84,10 +105,28 @@ func (s *Speaker) silenced(e *entry, n *neighbour, said bool) {
 		return
 	}
 	if s.now-e.reached >= established {
-		e.kept = &kept{r, s.now, said, e.distance(r.id)}
+		e.kept = &kept{route: r, since: s.now, said: said, distance: e.distance(r.id)}
 		s.timers.sooner(s.checker, s.now+checkEvery)
 	}
 	s.choose(e, true)
+}
+
+// keep looks whether a kept route may still be gone back to, once it is known whether there
+// is a way now.
+func (s *Speaker) keep(e *entry, way bool) {
+	k := e.kept
+	switch {
+	case k == nil:
+	case e.own, k.over != 0 && s.now-k.over >= established, !way && !k.holds(e):
+		e.kept = nil
+	case !way:
+		k.over = 0
+	case k.over == 0:
+		k.over = s.now
+	}
+	if e.own {
+		e.only = nil
+	}
 }
 
 // giveUp ends a kept route: where packets still go by it, there is no way any more.
@@ -130,9 +169,12 @@ func (s *Speaker) check(now Time) {
 		if k == nil {
 			continue
 		}
+		if k.over != 0 {
+			s.keep(e, true)
+		}
 		any = true
 		n := k.neighbour
-		if !k.said && n.helloAt != 0 && now-n.helloAt < stillThere && now-max(n.present, k.since) > sayAgain {
+		if k.said == 0 && n.helloAt != 0 && now-n.helloAt < n.silence() && now-max(n.present, k.since) > sayAgain {
 			s.giveUp(e)
 		}
 	}
@@ -145,7 +187,7 @@ func (s *Speaker) check(now Time) {
 // knows the origin.
 func (s *Speaker) mayKeep(k Key, r *kept) bool {
 	if !r.id.Valid() {
-		return s.mayInherit(k)
+		return s.mayInherit(r.neighbour.link, k)
 	}
 	return s.allowed(r.neighbour.link, k, r.id)
 }
@@ -153,7 +195,7 @@ func (s *Speaker) mayKeep(k Key, r *kept) bool {
 // askAbout asks a neighbour for a route that is kept because of what it said: it may not have
 // told us what became of it, when it did not hear us.
 func (s *Speaker) askAbout(e *entry) {
-	if n := e.kept.neighbour; e.kept.said && n.cost < wire.Infinity {
+	if n := e.kept.neighbour; e.kept.said != 0 && n.cost < wire.Infinity {
 		s.say(n.link, n.address, wire.RouteRequest{Prefix: e.Dst, Source: e.Src})
 	}
 }

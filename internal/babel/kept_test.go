@@ -75,7 +75,7 @@ func TestLastWayThroughASilentNeighbourIsKept(t *testing.T) {
 		t.Error("nobody else was told")
 	}
 	for _, u := range updates {
-		if u.Metric != wire.Infinity || !u.Silent {
+		if u.Metric != wire.Infinity || u.Silent != 1 {
 			t.Errorf("others were told %+v", u)
 		}
 	}
@@ -98,21 +98,21 @@ func TestLastWayThroughASilentNeighbourIsKept(t *testing.T) {
 }
 
 func TestOtherWayThanThroughASilentNeighbourIsTaken(t *testing.T) {
-	retracted := func(silent bool) wire.Update {
+	retracted := func(silent uint8) wire.Update {
 		return wire.Update{Prefix: pfx("10.1.0.0/16"), Metric: wire.Infinity, Interval: 6000, Silent: silent}
 	}
 	for _, c := range []struct {
 		name   string
 		seqno  uint16
 		after  time.Duration
-		silent bool
+		silent uint8
 		want   string
 	}{
-		{"and stays", 1, 2 * time.Second, true, "b"},
-		{"and is taken back", 1, 2 * time.Second, false, "-"},
-		{"and was none either", 1, 300 * time.Millisecond, true, "b"},
-		{"and is taken back at once", 1, 300 * time.Millisecond, false, "a"},
-		{"and what was before might now lead back here", 2, 300 * time.Millisecond, false, "-"},
+		{"and stays", 1, 2 * time.Second, 1, "b"},
+		{"and is taken back", 1, 2 * time.Second, 0, "-"},
+		{"and was none either", 1, 300 * time.Millisecond, 1, "b"},
+		{"and is taken back at once", 1, 300 * time.Millisecond, 0, "a"},
+		{"and what was before might now lead back here", 2, 300 * time.Millisecond, 0, "-"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, nil, "a", "b", "c")
@@ -161,7 +161,7 @@ func TestKeptRouteIsGivenUp(t *testing.T) {
 			c.end(r, a)
 			r.want(k, "-")
 			r.run(10 * time.Millisecond)
-			if u := heard[wire.Update](b); len(u) == 0 || u[0].Metric != wire.Infinity || u[0].Silent {
+			if u := heard[wire.Update](b); len(u) == 0 || u[0].Metric != wire.Infinity || u[0].Silent != 0 {
 				t.Errorf("others were told %+v, want a retraction", u)
 			}
 			r.wantEvents(k, RouteLearned, RouteKept, RouteLost)
@@ -200,11 +200,11 @@ func TestSilentRetractionKeepsTheWay(t *testing.T) {
 	a.announce(k, router(9), 1, 200)
 	r.run(2 * time.Second)
 	b.heard()
-	gone := wire.Update{Prefix: k.Dst, Metric: wire.Infinity, Interval: 6000, Silent: true}
+	gone := wire.Update{Prefix: k.Dst, Metric: wire.Infinity, Interval: 6000, Silent: 4}
 	a.send(gone)
 	r.run(10 * time.Millisecond)
 	r.want(k, "a")
-	if u := heard[wire.Update](b); len(u) != 1 || !u[0].Silent {
+	if u := heard[wire.Update](b); len(u) != 1 || u[0].Silent != 5 {
 		t.Errorf("others were told %+v, want a silent retraction", u)
 	}
 	a.send(gone) // once more
@@ -212,11 +212,11 @@ func TestSilentRetractionKeepsTheWay(t *testing.T) {
 	r.want(k, "a")
 	b.heard()
 	b.unheld = true
-	gone.Silent = false
+	gone.Silent = 0
 	a.send(gone)
 	r.run(10 * time.Millisecond)
 	r.want(k, "-")
-	if u := heard[wire.Update](b); len(u) != 1 || u[0].Silent || u[0].Metric != wire.Infinity {
+	if u := heard[wire.Update](b); len(u) != 1 || u[0].Silent != 0 || u[0].Metric != wire.Infinity {
 		t.Errorf("others were told %+v, want a retraction", u)
 	}
 	// Until everybody knows it.

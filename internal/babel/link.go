@@ -99,15 +99,12 @@ func (l *link) start() {
 
 // stop ends the link: its neighbours are dead, and nothing more is sent.
 func (l *link) stop(why string) {
+	l.disinherit()
 	if !l.up {
 		return
 	}
 	for len(l.neighbours) > 0 {
 		l.forget(l.neighbours[0], why)
-	}
-	if l.before != nil {
-		l.s.giveUpOn(l.before)
-		l.before = nil
 	}
 	l.up = false
 	l.s.timers.stop(l.hello)

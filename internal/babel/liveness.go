@@ -124,6 +124,6 @@ func (n *neighbour) leave(silent bool) {
 		return
 	}
 	for _, e := range s.order {
-		s.silenced(e, n, false)
+		s.silenced(e, n, 0)
 	}
 }

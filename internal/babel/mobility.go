@@ -33,12 +33,13 @@ func (r *route) claimed() claim {
 // against compares two claims: 1 where c holds, -1 where d does, 0 where they are one.
 // Of equal numbers that of the higher site holds.
 func (c claim) against(d claim) int {
-	switch {
-	case c.number == d.number:
-		return cmp.Compare(c.site, d.site)
+	const half = 1 << 31
+	switch ahead := c.number - d.number; {
+	case ahead == 0 || ahead == half:
+		return cmp.Or(cmp.Compare(c.site, d.site), cmp.Compare(c.number, d.number))
 	case c.number == 0:
 		return -1
-	case d.number == 0 || int32(c.number-d.number) > 0:
+	case d.number == 0 || ahead < half:
 		return 1
 	}
 	return -1
@@ -87,13 +88,20 @@ func (s *Speaker) attach(k Key, device string, c claim) {
 	}
 	e := s.entry(k)
 	if best := e.best(); best != nil && best.claimed().beats(c) {
+		s.remember(k, best.claimed())
 		s.displaced(e, best, c)
 		return
 	}
 	s.remember(k, c)
 	// Newer than whatever we announced of it before, so that it is feasible for everybody.
-	s.seqno++
-	e.own, e.device, e.claim, e.ownMetric, e.ownSeqno = true, device, c, 0, s.seqno
+	if e.ownSeqno == 0 {
+		e.ownSeqno = s.seqno
+	}
+	e.ownSeqno++
+	if older(s.seqno, e.ownSeqno) {
+		s.seqno = e.ownSeqno
+	}
+	e.own, e.device, e.claim, e.ownMetric = true, device, c, 0
 	s.choose(e, true)
 	s.spread(e, urgent)
 }
@@ -119,15 +127,19 @@ func (s *Speaker) detach(e *entry) {
 // displaced says that another router has a host which we claim by c.
 func (s *Speaker) displaced(e *entry, r *route, c claim) {
 	other := r.claimed()
-	contested := other.before != c.site || other.number == c.number || c.number == 0
+	contested := other.before != c.site || other.number != c.number+1 || c.number == 0
 	s.out.Displaced = append(s.out.Displaced, Displacement{e.Key, r.id, contested})
 }
 
 // release lets go of hosts that the policy does not know any more.
 func (s *Speaker) release() {
 	for _, e := range s.order {
-		if e.device != "" && !s.config.Accept.Mobile[e.Key] {
-			s.detach(e)
+		if s.config.Accept.Mobile[e.Key] {
+			continue
+		}
+		s.detach(e)
+		for _, r := range e.routes {
+			r.claim = nil
 		}
 	}
 	for k := range s.highest {

@@ -119,7 +119,7 @@ func (n *neighbour) takeHello(h wire.Hello, at Time) {
 		n.beganAnew()
 	}
 	known := kind.known
-	if n.helloAt == 0 || at-n.helloAt > stillThere {
+	if n.helloAt == 0 || at-n.helloAt > n.silence() {
 		n.present = at
 	}
 	missing, ok := kind.take(h.Seqno)
@@ -173,7 +173,7 @@ func (n *neighbour) beganAnew() {
 	n.present = s.now
 	for _, e := range s.order {
 		if k := e.kept; k != nil && k.neighbour == n {
-			k.said = false // and since now, see present
+			k.said = 0 // and since now, see present
 		}
 		r := e.route(n)
 		switch {
@@ -181,7 +181,7 @@ func (n *neighbour) beganAnew() {
 		case r.ref == 0:
 			r.expires = min(r.expires, s.now+sayAgain)
 		default:
-			s.silenced(e, n, false)
+			s.silenced(e, n, 0)
 		}
 	}
 	n.greet()

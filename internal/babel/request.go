@@ -210,9 +210,13 @@ func (n *neighbour) takeRouteRequest(t wire.RouteRequest) {
 		n.link.queue.add(e, true, urgent)
 		return
 	}
+	silent := uint8(0)
+	if s.now-s.began < sayAgain {
+		silent = 1 // we may not have learned it again yet
+	}
 	s.say(n.link, n.address, wire.Update{
 		Prefix: t.Prefix, Source: t.Source, NextHop: n.link.nextHop(t.Prefix), Metric: wire.Infinity, Interval: wire.IntervalOf(s.timing.Update),
-		Silent: s.now-s.began < sayAgain, // it may be asked of what we have not learned again yet
+		Silent: silent,
 	})
 }
 

@@ -93,7 +93,7 @@ type sent struct {
 	seqno  uint16
 	metric uint16
 	number uint16 // of mobility, its lower half
-	silent bool   // a retraction that only says that somebody went silent
+	silent uint8  // of a retraction
 	known  bool   // it was told something
 	acked  bool   // and has said so
 	opaque uint16 // of the packet that told it
@@ -249,8 +249,8 @@ func (n *neighbour) takeUpdate(u wire.Update) {
 	if u.Metric == wire.Infinity {
 		switch {
 		case e == nil:
-		case u.Silent:
-			s.silenced(e, n, true)
+		case u.Silent != 0:
+			s.silenced(e, n, u.Silent)
 		default:
 			s.retracted(e, n)
 		}
@@ -303,6 +303,9 @@ func (s *Speaker) announced(e *entry, n *neighbour, u wire.Update) {
 		s.remember(e.Key, c)
 		moved = r == e.selected && c != r.claimed()
 		r.claim = &c
+	}
+	if k := e.kept; k != nil && k.neighbour == n {
+		k.said, k.since = 0, s.now // it has a way again, if not by the one that was
 	}
 	r.expires = s.now + u.Interval.Duration()*7/2
 	r.nextHop = u.NextHop

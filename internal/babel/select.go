@@ -66,11 +66,8 @@ func (s *Speaker) choose(e *entry, changed bool) {
 	how := lazily
 	if next != was || changed {
 		how = urgent
-		if was != nil && e.kept != nil && was != e.kept.route && s.now-e.since >= established {
-			e.kept = nil // what was before it is past
-		}
-		if was == nil && e.kept == nil {
-			e.reached = s.now
+		if was == nil && (e.kept == nil || !e.kept.id.Valid() && next != nil && next.neighbour.link != e.kept.neighbour.link) {
+			e.reached = s.now // what an heir goes now was not established before
 		}
 		e.since = s.now
 		e.much, e.little, e.asks = 0, 0, 0
@@ -80,10 +77,8 @@ func (s *Speaker) choose(e *entry, changed bool) {
 		}
 		s.touch(e)
 	}
+	s.keep(e, next != nil)
 	if next == nil && !e.own {
-		if e.kept != nil && !e.kept.holds(e) {
-			e.kept = nil
-		}
 		if e.advertised() {
 			how = urgent
 			if e.kept == nil {
@@ -170,7 +165,7 @@ func (e *entry) advertised() bool {
 // owed reports whether some link does not know yet that the route is gone.
 func (e *entry) owed() bool {
 	for i := range e.sent {
-		if t := &e.sent[i]; t.known && (t.metric < wire.Infinity || t.silent || !t.acked) {
+		if t := &e.sent[i]; t.known && (t.metric < wire.Infinity || t.silent != 0 || !t.acked) {
 			return true
 		}
 	}

@@ -186,6 +186,9 @@ func (s *Speaker) Announce(now Time, own []Announcement) Output {
 		for _, a := range own {
 			e := s.entry(a.Key)
 			metric := next[a.Key]
+			if e.device != "" {
+				continue // a host that roams is not announced like this
+			}
 			if e.own && e.ownMetric == metric {
 				continue
 			}
@@ -211,8 +214,8 @@ func (s *Speaker) Configure(now Time, c Config) Output {
 	})
 }
 
-// Retract says goodbye: it retracts all that was announced, on every link, once. For a
-// router that is taken down, not for one whose speaker will start again.
+// Retract says goodbye: it retracts all that was announced, on every link, in one packet that
+// may be lost. For a router that is taken down, not for one whose speaker will start again.
 func (s *Speaker) Retract(now Time) Output {
 	return s.do(now, func() {
 		for _, l := range s.links {

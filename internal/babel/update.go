@@ -81,7 +81,7 @@ func (q *queue) differs(e *entry) bool {
 	case !t.known:
 		return u.Metric < wire.Infinity
 	case u.Metric == wire.Infinity || t.metric == wire.Infinity:
-		return u.Metric != t.metric || t.silent && !u.Silent
+		return u.Metric != t.metric || t.silent != 0 && u.Silent != t.silent
 	case uint16(u.Mobility) != t.number:
 		return true
 	case u.RouterID != t.id || u.Seqno != t.seqno:
@@ -115,7 +115,9 @@ func (l *link) update(e *entry) wire.Update {
 		u.RouterID, u.Seqno, u.Metric = l.s.config.RouterID, e.ownSeqno, e.ownMetric
 		u.Mobility, u.Before = e.claim.number, e.claim.before
 	case r == nil:
-		u.Silent = e.kept != nil && e.kept.neighbour.link != l
+		if e.kept != nil && e.kept.neighbour.link != l {
+			u.Silent = e.kept.said + 1
+		}
 	case l.Tunnel && r.neighbour.link == l: // split horizon (§3.7.4): it goes by the one who would be told
 	default:
 		u.RouterID, u.Seqno, u.Metric = r.id, r.seqno, r.metric()
@@ -277,7 +279,7 @@ func (q *queue) introduce(n *neighbour) {
 		return
 	}
 	for _, e := range q.l.s.order {
-		q.add(e, e.told(q.l).doubt || q.l.update(e).Silent, urgent)
+		q.add(e, e.told(q.l).doubt || q.l.update(e).Silent != 0, urgent)
 	}
 	q.l.s.timers.sooner(q.flush, q.l.s.now+urgent)
 }
@@ -294,7 +296,7 @@ func (q *queue) ask(n *neighbour) {
 func (q *queue) dump(n *neighbour) {
 	entries := slices.DeleteFunc(slices.Clone(q.l.s.order), func(e *entry) bool {
 		u := q.l.update(e)
-		return u.Metric == wire.Infinity && !u.Silent
+		return u.Metric == wire.Infinity && u.Silent == 0
 	})
 	for _, e := range entries {
 		// It counts as told, of which the others know nothing.
@@ -311,7 +313,7 @@ func (q *queue) dump(n *neighbour) {
 // acknowledged. What it has not is on its way.
 func (q *queue) repeat(in time.Duration) {
 	for _, e := range q.l.s.order {
-		if t := e.told(q.l); t.acked && (t.metric < wire.Infinity || t.silent) {
+		if t := e.told(q.l); t.acked && (t.metric < wire.Infinity || t.silent != 0) {
 			q.add(e, true, in)
 		}
 	}
@@ -332,7 +334,7 @@ func (s *Speaker) clearSent(l *link, doubt bool) {
 	for _, e := range s.order {
 		if l.slot < len(e.sent) {
 			t := &e.sent[l.slot]
-			believed := t.doubt || t.known && (t.metric < wire.Infinity || t.silent || !t.acked)
+			believed := t.doubt || t.known && (t.metric < wire.Infinity || t.silent != 0 || !t.acked)
 			*t = sent{doubt: doubt && believed}
 			s.endHold(e)
 		}

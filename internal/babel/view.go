@@ -146,6 +146,8 @@ func (e *entry) note(r *route) string {
 		return "the host has moved since"
 	case r.neighbour.cost == wire.Infinity:
 		return "the neighbour is " + r.neighbour.state
+	case e.only != nil && r.neighbour.link != e.only:
+		return "not taken in the first seconds after a restart"
 	case !e.usable(r):
 		return "not feasible: it may lead back here"
 	case e.selected == nil:

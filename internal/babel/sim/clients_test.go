@@ -74,12 +74,15 @@ func (w *roaming) join(a, b *Node, loss float64) {
 
 // enter has a device complete a handshake with a door.
 func (w *roaming) enter(d *device, door *Node) {
-	if door.dead {
+	if door.dead && !door.silent {
 		return
 	}
 	d.at, d.since = door, w.Now
 	d.doors[door] = true
 	w.moved[d.key] = w.Now
+	if door.silent {
+		return // its kernel has a session, which its next agent finds
+	}
 	w.take(door, door.Speaker.Attach(w.Now, []babel.Key{d.key}, "wg-clients"))
 }
 
@@ -177,6 +180,9 @@ func TestRoaming(t *testing.T) {
 						}
 					case 4:
 						if n := w.Nodes[w.r.IntN(len(w.Nodes))]; c.silent {
+							w.Silence(n)
+							w.Run(w.Now + time.Duration(w.r.ExpFloat64()*float64(time.Second)))
+							w.enter(d, n)
 							w.restart(n)
 						}
 					default:
@@ -213,9 +219,8 @@ func TestRoaming(t *testing.T) {
 	}
 }
 
-// restart has a door's agent begin anew: it finds the sessions that WireGuard has.
+// restart has a door's agent begin anew after a while: it finds the sessions that WireGuard has.
 func (w *roaming) restart(n *Node) {
-	w.Silence(n)
 	w.Run(w.Now + time.Duration(w.r.ExpFloat64()*float64(time.Second)))
 	w.Start(n)
 	var here []babel.Key

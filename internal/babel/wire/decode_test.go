@@ -108,11 +108,11 @@ func TestDecodeReadsEveryTLV(t *testing.T) {
 			ffff 0001 ffff # interval, seqno, metric`, Update{Interval: 0xffff, Seqno: 1, Metric: Infinity}},
 		{"retraction without router-id or IPv4 next hop", `08 0c 01 80 10 00 0064 0001 ffff c0a8`,
 			Update{Prefix: prefixOf("192.168.0.0/16"), Interval: 100, Seqno: 1, Metric: Infinity}},
-		{"retraction for silence", `08 0e 01 80 10 00 0064 0001 ffff c0a8  70 00`,
-			Update{Prefix: prefixOf("192.168.0.0/16"), Interval: 100, Seqno: 1, Metric: Infinity, Silent: true}},
+		{"retraction for silence", `08 0f 01 80 10 00 0064 0001 ffff c0a8  70 01 07`,
+			Update{Prefix: prefixOf("192.168.0.0/16"), Interval: 100, Seqno: 1, Metric: Infinity, Silent: 7}},
 		{"a host that has moved", `06 0a 0000 1122334455667788 08 18 02 80 20 00 0064 0001 0002 20010db8  71 08 00000007 0a000001`,
 			Update{Prefix: prefixOf("2001:db8::/32"), NextHop: source, RouterID: id, Interval: 100, Seqno: 1, Metric: 2, Mobility: 7, Before: 0x0a000001}},
-		{"retraction of all routes is none for silence", `08 0c 00 00 00 00 ffff 0001 ffff  70 00`,
+		{"retraction of all routes is none for silence", `08 0d 00 00 00 00 ffff 0001 ffff  70 01 01`,
 			Update{Interval: 0xffff, Seqno: 1, Metric: Infinity}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -178,7 +178,7 @@ func address(ae byte, b []byte) (netip.Addr, int, error) {
 type subTLVs struct {
 	stamp  []byte       // a timestamp's value
 	source netip.Prefix // not valid: none
-	silent bool
+	silent uint8
 
 	mobility, before uint32
 }
@@ -221,8 +221,8 @@ func subs(b []byte, stamp int, ae byte) (s subTLVs, err error) {
 			if s.source.Addr().Is4In6() {
 				return s, errMalformed
 			}
-		case kind == subSilent:
-			s.silent = true
+		case kind == subSilent && len(v) >= silentLen:
+			s.silent = v[0]
 		case kind == subMobility && len(v) >= mobilityLen:
 			s.mobility, s.before = u32(v), u32(v[4:])
 		case kind&subMandatory != 0:

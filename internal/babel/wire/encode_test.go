@@ -31,7 +31,7 @@ func TestEncodeWritesTheseBytes(t *testing.T) {
 	}
 	from := func(u Update, source string) Update { u.Source = prefixOf(source); return u }
 	gone := func(u Update) Update { u.Metric = Infinity; return u }
-	silent := func(u Update) Update { u.Silent = true; return u }
+	silent := func(u Update) Update { u.Silent = 1; return u }
 	moved := func(u Update) Update { u.Mobility, u.Before = 7, 0x0a000001; return u }
 	other := RouterID{7: 1}
 	by := func(u Update, r RouterID) Update { u.RouterID = r; return u }
@@ -79,8 +79,8 @@ func TestEncodeWritesTheseBytes(t *testing.T) {
 			08 0a 02 80 00 00 0064 0001 ffff
 			08 0a 00 00 00 00 0009 0000 ffff`},
 		{"a retraction for silence", []TLV{silent(gone(via("10.1.0.0/16", ""))), silent(gone(from(via("10.1.0.0/16", ""), "10.128.0.0/9")))}, `
-			08 0e 04 80 10 00 0064 0001 ffff 0a01  70 00
-			08 11 04 80 10 02 0064 0001 ffff  80 03 09 0a80  70 00`},
+			08 0f 04 80 10 00 0064 0001 ffff 0a01  70 01 01
+			08 12 04 80 10 02 0064 0001 ffff  80 03 09 0a80  70 01 01`},
 		{"a host that has moved", []TLV{moved(via("10.1.0.10/32", ""))}, `
 			06 0a 0000 1122334455667788
 			08 18 04 80 20 00 0064 0001 0002 0a01000a  71 08 00000007 0a000001`},

@@ -8,7 +8,7 @@ func (e *Encoder) update(u Update, t TLV) bool {
 	retraction := u.Metric == Infinity
 	must(retraction || u.Prefix.IsValid() && u.RouterID.Valid() && u.Interval != 0, t)
 	must(u.Mobility == 0 || !retraction, t)
-	must(!u.Silent || retraction && u.Prefix.IsValid(), t)
+	must(u.Silent == 0 || retraction && u.Prefix.IsValid(), t)
 	ae, n := prefixEncoding(u.Prefix, u.Source, t)
 	nextHop := u.NextHop.WithZone("")
 	must(!nextHop.IsValid() || host(nextHop), t)
@@ -32,8 +32,9 @@ func (e *Encoder) update(u Update, t TLV) bool {
 	e.put16(uint16(u.Interval), u.Seqno, u.Metric)
 	e.prefix(u.Prefix, omitted)
 	e.source(u.Source)
-	if u.Silent {
-		e.head(subSilent, 0)
+	if u.Silent != 0 {
+		e.head(subSilent, silentLen)
+		e.buf = append(e.buf, u.Silent)
 	}
 	if u.Mobility != 0 {
 		e.head(subMobility, mobilityLen)
@@ -45,8 +46,8 @@ func (e *Encoder) update(u Update, t TLV) bool {
 
 // ourLen returns how many bytes our own sub-TLVs need.
 func ourLen(u Update) (n int) {
-	if u.Silent {
-		n += 2
+	if u.Silent != 0 {
+		n += 2 + silentLen
 	}
 	if u.Mobility != 0 {
 		n += 2 + mobilityLen

@@ -31,7 +31,7 @@ const (
 	subPad1      = 0
 	subPadN      = 1
 	subTimestamp = 3   // RFC 9616 §3.1
-	subSilent    = 112 // our own, of those for experiments (RFC 8966 §5); empty
+	subSilent    = 112 // our own, of those for experiments (RFC 8966 §5); 1 byte
 	subMobility  = 113 // our own too: the number, and who had it before; 4 bytes each
 	subSource    = 128 // RFC 9079 §5
 	subMandatory = 0x80
@@ -66,7 +66,8 @@ const (
 	routeRequestLen = 2
 	seqnoRequestLen = 14
 	counterLen      = 4
-	mobilityLen     = 8 // of the sub-TLV
+	silentLen       = 1 // of the sub-TLVs
+	mobilityLen     = 8
 
 	maxBody = 0xffff
 )

@@ -136,7 +136,9 @@ func drawTLV(t *rapid.T) TLV {
 			u.NextHop = netip.Addr{}
 		}
 	}
-	u.Silent = u.Metric == Infinity && rapid.Bool().Draw(t, "silent")
+	if u.Metric == Infinity {
+		u.Silent = rapid.Uint8().Draw(t, "silent")
+	}
 	if u.Metric < Infinity && rapid.Bool().Draw(t, "mobile") {
 		u.Mobility, u.Before = rapid.Uint32Min(1).Draw(t, "mobility"), u32.Draw(t, "before")
 	}

@@ -65,7 +65,7 @@ func TestTcpdumpReadsWhatIsEncoded(t *testing.T) {
 	moved := four
 	moved.Mobility, moved.Before = 7, 0x0a000001
 	silent := gone
-	silent.Silent = true
+	silent.Silent = 1
 	from.Source = prefixOf("fd00::/20")
 	got := capture(t,
 		encode(t,

@@ -131,10 +131,10 @@ type Update struct {
 	// origin knew. They are our own extension, which others ignore, and not a retraction's.
 	Mobility, Before uint32
 
-	// Silent says of a retraction with a prefix that nobody has retracted the route, but that
-	// the next router on it was not heard any more. It is our own extension, which others
-	// ignore; see package babel.
-	Silent bool
+	// Silent, if not 0, says of a retraction with a prefix that nobody has retracted the
+	// route, but that so many hops away the next router on it was not heard any more. It is
+	// our own extension, which others ignore; see package babel.
+	Silent uint8
 }
 
 // RouteRequest asks for an update (§4.6.10).
