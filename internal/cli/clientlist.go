@@ -57,8 +57,16 @@ type sighting struct {
 	Out   uint64         `json:"out,omitempty"`  // and to it
 }
 
-// sightings returns where devices are, by name. An agent says nothing of them yet.
-func sightings(_ *api.Status) map[string]sighting { return nil }
+// sightings returns where devices are, by name: those that are anywhere.
+func sightings(s *api.Status) map[string]sighting {
+	out := map[string]sighting{}
+	for _, c := range s.Clients {
+		if c.Site != "" {
+			out[c.Name] = sighting{At: c.Site, Since: c.Since, From: c.Endpoint, In: c.Received, Out: c.Sent}
+		}
+	}
+	return out
+}
 
 // agentPatience is how long a list of devices waits for what an agent adds to it.
 const agentPatience = 2 * time.Second

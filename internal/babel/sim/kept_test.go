@@ -12,7 +12,7 @@ import (
 
 // TestSilentSpeakersLoseNothing ends the speakers of random networks and starts them again, one
 // and several at a time, for milliseconds and for minutes, and looks at every change of a forwarding table: from everywhere every
-// prefix is still reached, all the time.
+// prefix is still reached, all the time. Only in the first seconds of one speaker no other ends.
 func TestSilentSpeakersLoseNothing(t *testing.T) {
 	for i := range *laws {
 		s := *seed + uint64(i)
@@ -43,6 +43,9 @@ func TestSilentSpeakersLoseNothing(t *testing.T) {
 					continue
 				}
 				began[n] = w.Now
+				if calm := w.began + 6*time.Second; w.Now < calm && !n.silent {
+					w.Run(calm) // what a new speaker has just found is not kept yet
+				}
 				what += fmt.Sprintf("\n%v: %s, silent %v", w.Now, n.Name, !n.silent)
 				if n.silent {
 					w.Start(n)
