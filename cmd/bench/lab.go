@@ -125,18 +125,18 @@ func meshOnce(ctx context.Context, o options, file string) (m meshRun, err error
 }
 
 // upLab brings a lab up with the binary that is measured, and says how long that took.
-func upLab(ctx context.Context, o options, file string) (*lab.Lab, time.Duration, error) {
+func upLab(ctx context.Context, o options, file string, more ...string) (*lab.Lab, time.Duration, error) {
 	if err := awaitQuiet(ctx); err != nil {
 		return nil, 0, err
 	}
 	start := time.Now()
-	l, err := upLabNamed(ctx, o, file, fmt.Sprintf("bench%d", os.Getpid()))
+	l, err := upLabNamed(ctx, o, file, fmt.Sprintf("bench%d", os.Getpid()), more...)
 	return l, time.Since(start), err
 }
 
 // upLabNamed is upLab for a lab that is not the only one.
-func upLabNamed(ctx context.Context, o options, file, name string) (*lab.Lab, error) {
-	c := exec.CommandContext(ctx, o.tombolo, "lab", "up", file, "--name", name)
+func upLabNamed(ctx context.Context, o options, file, name string, more ...string) (*lab.Lab, error) {
+	c := exec.CommandContext(ctx, o.tombolo, append([]string{"lab", "up", file, "--name", name}, more...)...)
 	// Killed, it could not take back what it began.
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	if out, err := c.CombinedOutput(); err != nil {

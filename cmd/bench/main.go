@@ -51,6 +51,7 @@ var benches = []bench{
 	{"throughput", benchThroughput},
 	{"failover", benchFailover},
 	{"agent", benchAgent},
+	{"clients", benchClients},
 	{"kernel", benchKernel},
 }
 

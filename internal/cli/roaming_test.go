@@ -261,6 +261,25 @@ func TestRemovedDeviceIsCut(t *testing.T) {
 	}
 }
 
+// A plain site in no link enters like a device, with its LAN.
+func TestPlainSiteEntersAtADoor(t *testing.T) {
+	network := strings.Replace(doorsNetwork, "links: mesh", "  cabin: {kind: plain, address: 10.9.0.9, lan: {lan0: 10.4.0.0/24}, uplink: {eth0: dhcp}}\nlinks: [[op1, op2], [op1, op3], [op2, op3]]", 1)
+	l := homeLab{testLab: up(t, "cabin", network, doorsPaths)}
+	var err error
+	l.lab, err = lab.Open(l.name)
+	l.do(err)
+	l.roam("phone", "op3")
+	for _, from := range []string{"op1.host", "op2.host", "op3.host", "phone", "op2"} {
+		l.answers(from, "10.4.0.10")
+	}
+	l.answers("cabin.host", "10.2.0.10")
+	l.answers("cabin.host", phone)
+	l.at("cabin", "op1")
+	if out := l.in("op2", "ip", "route", "show", "table", "110", "10.4.0.0/24"); !strings.Contains(out, "dev wg-op1") {
+		t.Errorf("op2 has %q", out)
+	}
+}
+
 // Two devices with one key take it from each other, for ever: a person must know.
 func TestTwoDevicesWithOneKeyAreReported(t *testing.T) {
 	l := upDoors(t, "twins", "devices: {phone2: {copy: phone}}\n")

@@ -204,7 +204,9 @@ func (c *compiler) claimsOf(region int) []claim {
 	for i := range c.n.Sites {
 		s := &c.n.Sites[i]
 		if c.regions.of[i] != region {
-			add(doors[c.regions.of[i]].from, c.outside(i))
+			if d, joined := doors[c.regions.of[i]]; joined {
+				add(d.from, c.outside(i))
+			}
 			continue
 		}
 		add(i, reach(s))

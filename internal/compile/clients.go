@@ -26,7 +26,8 @@ type clients struct {
 	home    int            // site; -1: none
 	doors   []int          // sites, ascending; none while nobody has a key to enter with
 	access  key.Public
-	devices []state.Client // that have a key, in the order of the file
+	devices []state.Client // that have a key, in the order of the file; and guests
+	guests  []int          // plain sites in no link: they enter like devices, with all their prefixes
 }
 
 func newClients(n *spec.Network, o Options) clients {
@@ -39,6 +40,18 @@ func newClients(n *spec.Network, o Options) clients {
 	for _, d := range n.Clients.Devices {
 		if k := known(o, d.Name, d.Key); !k.IsZero() {
 			c.devices = append(c.devices, state.Client{Name: d.Name, PublicKey: k, Addresses: []netip.Prefix{host(d.Address), host(d.Address6)}})
+		}
+	}
+	for i := range n.Sites {
+		s := &n.Sites[i]
+		if !n.Guest(i) {
+			continue
+		}
+		c.guests = append(c.guests, i)
+		if k := known(o, s.Name, s.Key); !k.IsZero() {
+			d := state.Client{Name: s.Name, PublicKey: k, Addresses: reach(s)}
+			slices.SortFunc(d.Addresses, state.ComparePrefixes)
+			c.devices = append(c.devices, d)
 		}
 	}
 	if c.access.IsZero() && len(c.devices) == 0 {
@@ -104,4 +117,58 @@ func (c *compiler) deviceClaims(doors []int) []claim {
 // doorsIn returns the doors of a Babel region.
 func (c *compiler) doorsIn(region int) []int {
 	return slices.DeleteFunc(slices.Clone(c.clients.doors), func(i int) bool { return c.static[i] || c.regions.of[i] != region })
+}
+
+// guest reports whether a site enters like a device.
+func (c *compiler) guest(i int) bool { return slices.Contains(c.clients.guests, i) }
+
+// beyond returns all that a guest reaches through its door.
+func (c *compiler) beyond(guest int) []netip.Prefix {
+	var out []netip.Prefix
+	own := reach(&c.n.Sites[guest])
+	for i := range c.n.Sites {
+		if i == guest || c.guest(i) {
+			continue // other guests lead by way of the clients' home
+		}
+		for _, p := range c.outside(i) {
+			if !slices.Contains(own, p) {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+// guestInterface is that of a guest: its one peer is whichever door it dials.
+func (c *compiler) guestInterface(i int) state.Interface {
+	f := c.newInterface(i, spec.StaticInterface, "", max(c.mtu[i]-overhead6, minMTU6), c.n.Sites[i].BasePort+c.n.Sites[i].Index)
+	p := state.Peer{Name: spec.AccessKey, PublicKey: c.clients.access, AllowedIPs: c.beyond(i), Keepalive: int(holdOpen / time.Second)}
+	for _, name := range c.n.Clients.At {
+		door, ok := c.n.Site(name)
+		if !ok || !c.n.Sites[door].Dialable(c.n.Sites[door].BasePort) {
+			continue
+		}
+		for _, e := range c.n.Sites[door].Endpoints {
+			p.Endpoints = append(p.Endpoints, joinHostPort(e.Host, e.Base))
+		}
+	}
+	f.WireGuard.Peers = []state.Peer{p}
+	return f
+}
+
+// guestRoutes are the ways of a guest.
+func (c *compiler) guestRoutes(i int) []state.Route {
+	var out []state.Route
+	s := &c.n.Sites[i]
+	for _, p := range c.beyond(i) {
+		r := state.Route{
+			Table: c.n.Settings.Table, Dst: p, Type: state.Unicast, Protocol: c.n.Settings.Protocol,
+			PrefSrc: s.Address, Device: spec.StaticInterface,
+		}
+		if p.Addr().Is6() {
+			r.PrefSrc = s.Address6
+		}
+		out = append(out, r)
+	}
+	return out
 }

@@ -37,7 +37,10 @@ var everything = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustPa
 // interfaces returns the WireGuard interfaces of a site: with static routing the one that
 // serves all its links, else one for each.
 func (c *compiler) interfaces(i int, w ways) []state.Interface {
-	if c.static[i] {
+	switch {
+	case c.guest(i):
+		return []state.Interface{c.guestInterface(i)}
+	case c.static[i]:
 		return []state.Interface{c.staticInterface(i, w)}
 	}
 	var out []state.Interface

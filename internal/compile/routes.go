@@ -9,6 +9,9 @@ import (
 
 // routes returns the compiled ways to other sites' prefixes, in the fabric's table.
 func (c *compiler) routes(i int, w ways) []state.Route {
+	if c.guest(i) {
+		return c.guestRoutes(i)
+	}
 	var out []state.Route
 	six := c.neighbours6(i)
 	for to, via := range w {

@@ -164,8 +164,13 @@ func deviceAddress6(overlay6 netip.Prefix, a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// keyless warns of devices that cannot enter yet.
+// keyless warns of devices that cannot enter yet, and of plain sites that enter like them.
 func (b *builder) keyless() {
+	for i := range b.n.Sites {
+		if s := &b.n.Sites[i]; b.n.Guest(i) && s.Key.IsZero() {
+			b.warn(s.Pos, codeKeylessDevice, "add its `key:`, or a link, for example `["+s.Name+", "+b.n.Clients.At[0]+"]`, to `links:`", "site %q is in no link, and has no `key:` by which it could enter at the doors of `clients:`", s.Name)
+		}
+	}
 	for _, d := range b.f.clients.v.devices.v {
 		if !d.v.key.given {
 			b.warn(d.Pos, codeKeylessDevice, "`tombolo client add "+d.name+"` makes it one", "device %q has no `key:`, so it cannot enter yet", d.name)

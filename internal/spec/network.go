@@ -195,6 +195,22 @@ func (n *Network) Home() int {
 	return home
 }
 
+// Guest reports whether a site enters like a roaming device, with all its prefixes, at whichever
+// door it dials: a plain one that `links:` joins to no other.
+func (n *Network) Guest(i int) bool { return n.Clients != nil && n.unjoined(i) }
+
+func (n *Network) unjoined(i int) bool {
+	if n.Sites[i].Kind != Plain {
+		return false
+	}
+	for j := range n.Sites {
+		if j != i && n.Links.Has(i, j) {
+			return false
+		}
+	}
+	return true
+}
+
 // Device is a roaming device with the stock WireGuard app.
 type Device struct {
 	Pos      Pos

@@ -96,7 +96,7 @@ func (b *builder) reachability() {
 	}
 	explained, left, firstLeft := 0, 0, Pos{}
 	for i, root := range b.reach.part {
-		if root != i || root == main {
+		if root != i || root == main || b.f.clients.given && b.n.unjoined(i) {
 			continue
 		}
 		if explained < fewSplits {
