@@ -90,13 +90,16 @@ fuzz: ## every fuzz target in turn
 
 soak: soak-sim soak-lab soak-routing soak-vm ## the long runs
 
-# Random networks on a virtual clock; the name of a test that fails says the seed.
+# Random networks on a virtual clock, and a thousand devices that roam between fifty doors;
+# the name of a test that fails says the seed.
 soak-sim:
-	go test -count=1 -timeout 3h ./internal/babel/sim -run TestLaws -laws $(LAWS) -seed $$(date +%s)
+	go test -count=1 -timeout 3h ./internal/babel/sim -run 'TestLaws|TestRoaming' -laws $(LAWS) -clients 1000 -seed $$(date +%s)
 
-# Twenty routers whose links come and go, for as many minutes (SOAK).
+# Twenty routers whose links come and go, for as many minutes (SOAK); and a device that hops
+# between doors, for five.
 soak-routing: deps-test
 	TOMBOLO_SOAK=$(or $(SOAK),30)m go test ./internal/cli -count=1 -run TestRandomNetwork -v -timeout 24h
+	TOMBOLO_SOAK=5m go test ./internal/cli -count=1 -run TestDeviceHops -v -timeout 1h
 
 # A lab stays up while its paths are cut and healed; every pair must be reached at the end
 # of each round.

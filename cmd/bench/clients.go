@@ -232,9 +232,9 @@ func benchCrowd(ctx context.Context, o options, dir string) (results []result, e
 	), nil
 }
 
-// misplaced counts the routes to devices, at all doors, that lead somewhere else than where
-// they are.
+// misplaced counts the ways to devices, from all doors, that do not end where they are.
 func misplaced(ctx context.Context, l *lab.Lab, at []string) (wrong int, err error) {
+	leads := map[string]map[string]string{} // by door and address, the device
 	for i := 1; i <= 3; i++ {
 		site := fmt.Sprintf("op%d", i)
 		var out bytes.Buffer
@@ -243,18 +243,22 @@ func misplaced(ctx context.Context, l *lab.Lab, at []string) (wrong int, err err
 		if err := l.Run(ctx, site, c); err != nil {
 			return 0, err
 		}
-		leads := map[string]string{}
+		leads[site] = map[string]string{}
 		for line := range strings.Lines(out.String()) {
 			if f := strings.Fields(line); len(f) > 2 {
-				leads[f[0]] = f[2]
+				leads[site][f[0]] = f[2]
 			}
 		}
+	}
+	for from := range leads {
 		for n, door := range at {
-			want := "wg-" + door
-			if door == site {
-				want = "wg-clients"
+			now := from
+			for range len(leads) {
+				if next, ok := strings.CutPrefix(leads[now][deviceAddress(n)], "wg-op"); ok {
+					now = "op" + next
+				}
 			}
-			if leads[deviceAddress(n)] != want {
+			if now != door || leads[now][deviceAddress(n)] != "wg-clients" {
 				wrong++
 			}
 		}

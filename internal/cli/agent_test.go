@@ -26,6 +26,7 @@ links: {star: a}
 // the ways through it where they have no other, and its successor finds them: whatever the
 // agents suffer, for however long, no packet is lost.
 func TestKilledAgentsLoseNoPacket(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := up(t, "killed", forkNetwork, "")
 	l.reached()
 	kill := func(site string) { // with its keeper, that nobody starts it again
@@ -95,6 +96,7 @@ func TestKilledAgentsLoseNoPacket(t *testing.T) {
 
 // A way that is kept though nobody is heard there ends when the tunnel itself is silent.
 func TestKeptWayEndsWithItsTunnel(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := homeLab{testLab: up(t, "kept", pairNetwork, "")}
 	var err error
 	l.lab, err = lab.Open(l.name)

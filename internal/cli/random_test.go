@@ -185,17 +185,25 @@ func (n *randomNetwork) looped(site int) int {
 	return sum
 }
 
+// soak is how long a test that can go on for ever does: half a minute, or as TOMBOLO_SOAK says.
+func soak(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv("TOMBOLO_SOAK")
+	if text == "" {
+		return 30 * time.Second
+	}
+	long, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return long
+}
+
 // TestRandomNetwork cuts and heals links of twenty routers at random, for half a minute or
 // as long as TOMBOLO_SOAK says: at each quiet moment every pair is connected exactly when
 // the graph says so, on a shortest path, and no packet has gone round.
 func TestRandomNetwork(t *testing.T) {
-	long := 30 * time.Second
-	if text := os.Getenv("TOMBOLO_SOAK"); text != "" {
-		var err error
-		if long, err = time.ParseDuration(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	long := soak(t)
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("TOMBOLO_SEED"); text != "" {
 		seed, _ = strconv.ParseUint(text, 10, 64)

@@ -182,6 +182,7 @@ func TestDeviceIsReachedFromEverywhere(t *testing.T) {
 
 // A phone that hops between doors keeps its connections.
 func TestDeviceHops(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upDoors(t, "hops", "")
 	l.roam("phone", "op1")
 	l.everywhere(phone)
@@ -212,9 +213,10 @@ func TestDeviceHops(t *testing.T) {
 		streams = append(streams, l.stream(s, phone))
 	}
 	doors := []string{"op2", "op3", "op1"}
-	const hops = 6
+	const every = 5 * time.Second
+	hops := int(soak(t) / every)
 	for i := range hops {
-		time.Sleep(5 * time.Second)
+		time.Sleep(every)
 		l.roam("phone", doors[i%len(doors)])
 		word := fmt.Sprintf("after hop %d", i)
 		l.do(conn.SetDeadline(time.Now().Add(10 * time.Second)))
@@ -282,6 +284,7 @@ func TestPlainSiteEntersAtADoor(t *testing.T) {
 
 // Two devices with one key take it from each other, for ever: a person must know.
 func TestTwoDevicesWithOneKeyAreReported(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upDoors(t, "twins", "devices: {phone2: {copy: phone}}\n")
 	l.roam("phone", "op1")
 	l.roam("phone2", "op3")
