@@ -206,7 +206,7 @@ func TestDeathOfEveryProcessStopsNoPacket(t *testing.T) {
 	n.untilRoutes("deb", "nobody is heard")
 	n.tombolo("dea", "apply", file)
 	n.untilRoutes("deb", "the only way")
-	n.sh("net", "sleep 6")
+	n.sh("net", "sleep 1")
 	n.killOurs()
 	p.lostNothing()
 	n.holds("dea")

@@ -312,3 +312,25 @@ func (l testLab) streamOf(from, to string) stream {
 	c := l.start(from, "ping", "-n", "-i", "0.5", "-W", "2", to)
 	return stream{l, c, c.Stdout.(*strings.Builder)}
 }
+
+// All traffic of a device that is told so comes into the network, and leaves at its door.
+func TestFullDeviceLeavesAtItsDoor(t *testing.T) {
+	network := strings.Replace(doorsNetwork, "    pi: ", "    laptop: {address: 10.31.0.12, full: true}\n    pi: ", 1)
+	l := homeLab{testLab: up(t, "full", network, doorsPaths)}
+	var err error
+	l.lab, err = lab.Open(l.name)
+	l.do(err)
+	outside := func(site string) string {
+		return strings.Split(strings.Fields(l.in(site, "ip", "-4", "-o", "address", "show", "dev", "eth0"))[3], "/")[0]
+	}
+	for _, door := range []string{"op1", "op2"} {
+		l.roam("laptop", door)
+		l.answers("laptop", "10.3.0.10")
+		watch := l.start("op3", "timeout", "20", "tcpdump", "-lni", "eth0", "-c1", "icmp[icmptype] == icmp-echo and dst host "+outside("op3"))
+		time.Sleep(time.Second)
+		l.answers("laptop", outside("op3"))
+		if out := watch.Stdout.(*strings.Builder); watch.Wait() != nil || !strings.Contains(out.String(), outside(door)+" > ") {
+			t.Errorf("at door %s (%s) it is seen as %q", door, outside(door), out)
+		}
+	}
+}
