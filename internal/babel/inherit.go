@@ -9,6 +9,10 @@ import (
 // this time everybody learns that it has begun anew, also by a tunnel that is idle.
 const faithful = 4 * time.Second
 
+// confirmed is how long it does so where that way was announced to it again: then there is a
+// feasibility distance.
+const confirmed = 1500 * time.Millisecond
+
 // Inherit says which hops the host still has of a speaker that was there before, for links
 // of the configuration that are tunnels; others are left out. It is called at most once, before
 // any link is up.
@@ -39,7 +43,8 @@ func (s *Speaker) Inherit(now Time, hops []RouteChange) Output {
 			s.timers.sooner(s.checker, s.now+checkEvery)
 			s.touch(e)
 		}
-		s.timers.reset(newTimer(func(Time) { s.endFaith() }), s.now+faithful)
+		s.timers.reset(newTimer(func(Time) { s.endFaith(false) }), s.now+confirmed)
+		s.timers.reset(newTimer(func(Time) { s.endFaith(true) }), s.now+faithful)
 		s.timers.reset(newTimer(func(Time) { s.giveUpUnsent() }), s.now+sayAgain)
 	})
 }
@@ -54,10 +59,10 @@ func (s *Speaker) mayInherit(l *link, k Key) bool {
 	return slices.ContainsFunc(a.Exact[k], ok) || l.Only == nil && within(a.Within, k.Dst)
 }
 
-// endFaith has all destinations go the way that is best.
-func (s *Speaker) endFaith() {
+// endFaith has destinations go the way that is best: all, or those that have one.
+func (s *Speaker) endFaith(all bool) {
 	for _, e := range s.order {
-		if e.only != nil {
+		if e.only != nil && (all || e.selected != nil) {
 			e.only = nil
 			s.choose(e, false)
 		}

@@ -47,6 +47,17 @@ func TestHeirGoesNoOtherWayAtFirst(t *testing.T) {
 	r.want(k, "b")
 }
 
+// Where it went is announced again: there is a distance again, and soon the shortest way is taken.
+func TestHeirIsFreeSoonWhenItsWayIsAnnounced(t *testing.T) {
+	r, k := heir(t, nil)
+	a, b := r.up("a", 1, rtt), r.up("b", 2, rtt)
+	b.announce(k, router(9), 1, 10)
+	a.announce(k, router(9), 1, 30)
+	r.want(k, "a")
+	r.run(confirmed)
+	r.want(k, "b")
+}
+
 func TestHeirGoesAnotherWayWhenItsOwnIsTakenBack(t *testing.T) {
 	r, k := heir(t, nil)
 	a, b := r.peer("a", 1, rtt), r.up("b", 2, rtt)
@@ -59,7 +70,7 @@ func TestHeirGoesAnotherWayWhenItsOwnIsTakenBack(t *testing.T) {
 func TestHeirGoesWhereItWentWhenThatIsAnnounced(t *testing.T) {
 	r, k := heir(t, nil)
 	b := r.up("b", 2, rtt)
-	b.announce(k, router(9), 1, 10)
+	b.announce(k, router(9), 1, 35)
 	a := r.up("a", 1, rtt)
 	b.heard()
 	a.announce(k, router(9), 1, 30)
