@@ -58,8 +58,8 @@ func newTable(config state.Babel, k RouteTable, report func(error)) *table {
 	}
 }
 
-// inherit returns the hops through tunnels that an earlier agent learned, and that the speaker may keep.
-// It is called before run, if at all.
+// inherit returns the hops that an earlier agent learned, and that the speaker may keep. It is
+// called before run, if at all.
 func (t *table) inherit(ctx context.Context) []babel.RouteChange {
 	rules, err := t.kernel.Rules(ctx)
 	if err != nil {

@@ -293,12 +293,8 @@ func (a *app) showClient(r *roster, d *spec.Device, given bool, h handout) error
 		return err
 	}
 	if given {
-		old := r.text
 		noted := enroll.Device{Given: digests(configs)}
-		if err := r.edit(func(text []byte) ([]byte, error) { return enroll.Set(text, d.Name, noted) }); err != nil {
-			return err
-		}
-		if err := replaceFile(r.path, old, r.text); err != nil {
+		if err := r.change(func(text []byte) ([]byte, error) { return enroll.Set(text, d.Name, noted) }); err != nil {
 			return err
 		}
 		d = r.device(d.Name)
@@ -338,11 +334,8 @@ file's change there. Its private key, where it was kept, is removed too.`,
 					return hinted{fmt.Errorf("device %q is named in the exit in line %d of %s", d.Name, e.Pos.Line, r.path), "take it out there first"}
 				}
 			}
-			kept, old := r.kept(d), r.text
-			if err := r.edit(func(text []byte) ([]byte, error) { return enroll.Remove(text, d.Name) }); err != nil {
-				return err
-			}
-			if err := replaceFile(r.path, old, r.text); err != nil {
+			kept := r.kept(d)
+			if err := r.change(func(text []byte) ([]byte, error) { return enroll.Remove(text, d.Name) }); err != nil {
 				return err
 			}
 			if kept {

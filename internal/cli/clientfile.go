@@ -112,6 +112,15 @@ func (r *roster) edit(by func([]byte) ([]byte, error)) error {
 	return r.diagnostics.Err()
 }
 
+// change edits the file itself.
+func (r *roster) change(by func([]byte) ([]byte, error)) error {
+	old := r.text
+	if err := r.edit(by); err != nil {
+		return err
+	}
+	return replaceFile(r.path, old, r.text)
+}
+
 // explainEdit says a mistake of a text that is not in the file without its place.
 func explainEdit(err error, path string) error {
 	var ds spec.Diagnostics

@@ -26,8 +26,8 @@ type clients struct {
 	home    int            // site; -1: none
 	doors   []int          // sites, ascending; none while nobody has a key to enter with
 	access  key.Public
-	devices []state.Client // that have a key, in the order of the file; and guests
-	guests  []int          // plain sites in no link: they enter like devices, with all their prefixes
+	devices []state.Client // that have a key, in the order of the file; and sites that roam
+	sites   []int          // that roam: plain sites in no link: they enter like devices, with all their prefixes
 }
 
 func newClients(n *spec.Network, o Options) clients {
@@ -44,10 +44,10 @@ func newClients(n *spec.Network, o Options) clients {
 	}
 	for i := range n.Sites {
 		s := &n.Sites[i]
-		if !n.Guest(i) {
+		if !n.Roams(i) {
 			continue
 		}
-		c.guests = append(c.guests, i)
+		c.sites = append(c.sites, i)
 		if k := known(o, s.Name, s.Key); !k.IsZero() {
 			d := state.Client{Name: s.Name, PublicKey: k, Addresses: reach(s)}
 			slices.SortFunc(d.Addresses, state.ComparePrefixes)
@@ -119,16 +119,16 @@ func (c *compiler) doorsIn(region int) []int {
 	return slices.DeleteFunc(slices.Clone(c.clients.doors), func(i int) bool { return c.static[i] || c.regions.of[i] != region })
 }
 
-// guest reports whether a site enters like a device.
-func (c *compiler) guest(i int) bool { return slices.Contains(c.clients.guests, i) }
+// roams reports whether a site enters like a device.
+func (c *compiler) roams(i int) bool { return slices.Contains(c.clients.sites, i) }
 
-// beyond returns all that a guest reaches through its door.
-func (c *compiler) beyond(guest int) []netip.Prefix {
+// beyond returns all that a roaming site reaches through its door.
+func (c *compiler) beyond(site int) []netip.Prefix {
 	var out []netip.Prefix
-	own := reach(&c.n.Sites[guest])
+	own := reach(&c.n.Sites[site])
 	for i := range c.n.Sites {
-		if i == guest || c.guest(i) {
-			continue // other guests lead by way of the clients' home
+		if i == site || c.roams(i) {
+			continue // other such sites lead by way of the clients' home
 		}
 		for _, p := range c.outside(i) {
 			if !slices.Contains(own, p) {
@@ -139,8 +139,8 @@ func (c *compiler) beyond(guest int) []netip.Prefix {
 	return out
 }
 
-// guestInterface is that of a guest: its one peer is whichever door it dials.
-func (c *compiler) guestInterface(i int) state.Interface {
+// roamingInterface is that of a site that roams: its one peer is whichever door it dials.
+func (c *compiler) roamingInterface(i int) state.Interface {
 	f := c.newInterface(i, spec.StaticInterface, "", max(c.mtu[i]-overhead6, minMTU6), c.n.Sites[i].BasePort+c.n.Sites[i].Index)
 	p := state.Peer{Name: spec.AccessKey, PublicKey: c.clients.access, AllowedIPs: c.beyond(i), Keepalive: int(holdOpen / time.Second)}
 	for _, name := range c.n.Clients.At {
@@ -156,8 +156,8 @@ func (c *compiler) guestInterface(i int) state.Interface {
 	return f
 }
 
-// guestRoutes are the ways of a guest.
-func (c *compiler) guestRoutes(i int) []state.Route {
+// roamingRoutes are the ways of a site that roams.
+func (c *compiler) roamingRoutes(i int) []state.Route {
 	var out []state.Route
 	s := &c.n.Sites[i]
 	for _, p := range c.beyond(i) {

@@ -165,7 +165,7 @@ func (c *compiler) outside(i int) []netip.Prefix {
 	out := append(reach(s), foreignPrefixes(s)...)
 	if i == c.clients.home {
 		out = append(out, c.clients.pool...)
-		for _, g := range c.clients.guests {
+		for _, g := range c.clients.sites {
 			out = append(out, reach(&c.n.Sites[g])...)
 		}
 	}

@@ -38,8 +38,8 @@ var everything = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustPa
 // serves all its links, else one for each.
 func (c *compiler) interfaces(i int, w ways) []state.Interface {
 	switch {
-	case c.guest(i):
-		return []state.Interface{c.guestInterface(i)}
+	case c.roams(i):
+		return []state.Interface{c.roamingInterface(i)}
 	case c.static[i]:
 		return []state.Interface{c.staticInterface(i, w)}
 	}

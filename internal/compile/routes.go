@@ -9,8 +9,8 @@ import (
 
 // routes returns the compiled ways to other sites' prefixes, in the fabric's table.
 func (c *compiler) routes(i int, w ways) []state.Route {
-	if c.guest(i) {
-		return c.guestRoutes(i)
+	if c.roams(i) {
+		return c.roamingRoutes(i)
 	}
 	var out []state.Route
 	six := c.neighbours6(i)

@@ -167,7 +167,7 @@ func deviceAddress6(overlay6 netip.Prefix, a netip.Addr) netip.Addr {
 // keyless warns of devices that cannot enter yet, and of plain sites that enter like them.
 func (b *builder) keyless() {
 	for i := range b.n.Sites {
-		if s := &b.n.Sites[i]; b.n.Guest(i) && s.Key.IsZero() {
+		if s := &b.n.Sites[i]; b.n.Roams(i) && s.Key.IsZero() {
 			b.warn(s.Pos, codeKeylessDevice, "add its `key:`, or a link, for example `["+s.Name+", "+b.n.Clients.At[0]+"]`, to `links:`", "site %q is in no link, and has no `key:` by which it could enter at the doors of `clients:`", s.Name)
 		}
 	}

@@ -195,9 +195,9 @@ func (n *Network) Home() int {
 	return home
 }
 
-// Guest reports whether a site enters like a roaming device, with all its prefixes, at whichever
+// Roams reports whether a site enters like a roaming device, with all its prefixes, at whichever
 // door it dials: a plain one that `links:` joins to no other.
-func (n *Network) Guest(i int) bool { return n.Clients != nil && n.unjoined(i) }
+func (n *Network) Roams(i int) bool { return n.Clients != nil && n.unjoined(i) }
 
 func (n *Network) unjoined(i int) bool {
 	if n.Sites[i].Kind != Plain {
