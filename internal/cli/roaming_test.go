@@ -239,27 +239,36 @@ func TestDeviceHops(t *testing.T) {
 	l.at("phone", doors[(hops-1)%len(doors)])
 }
 
-// What the file no longer lets in is cut at every door.
+// What the file no longer lets in is cut at every door: a device that is not in it any more, and
+// one whose key is another.
 func TestRemovedDeviceIsCut(t *testing.T) {
-	l := upDoors(t, "removed", "")
-	l.roam("phone", "op1")
-	l.roam("pi", "op1")
-	l.everywhere(phone)
-	l.everywhere(pi)
-	s := l.stream("op1.host", pi)
-	file := filepath.Join(l.lab.Dir(), "network.yaml")
-	l.do(os.WriteFile(file, []byte(strings.Replace(doorsNetwork, "    phone: {address: 10.31.0.10}\n", "", 1)), 0o600))
-	for _, site := range []string{"op1", "op2", "op3"} {
-		l.in(site, binary, "apply", file, "--site", site, "--keys", filepath.Join(l.lab.Dir(), "keys"))
-	}
-	time.Sleep(2 * time.Second)
-	l.fails("op1.host", "ping", "-c1", "-W1", phone)
-	l.fails("phone", "ping", "-c1", "-W1", "10.1.0.10")
-	if out := l.in("op1", "wg", "show", "wg-clients", "peers"); strings.Count(out, "=") != 1 {
-		t.Errorf("op1 has these peers:\n%s", out)
-	}
-	if lost, _ := s.end(); lost > 0 {
-		t.Errorf("%d packets of the other device were lost", lost)
+	const phoneLine, other = "    phone: {address: 10.31.0.10}\n", "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
+	for _, c := range []struct{ name, line string }{
+		{"removed", ""}, {"rekeyed", "    phone: {address: 10.31.0.10, key: " + other + "}\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := upDoors(t, c.name, "")
+			l.roam("phone", "op1")
+			l.roam("pi", "op1")
+			l.everywhere(phone)
+			l.everywhere(pi)
+			s := l.stream("op1.host", pi)
+			file := filepath.Join(l.lab.Dir(), "network.yaml")
+			l.do(os.WriteFile(file, []byte(strings.Replace(doorsNetwork, phoneLine, c.line, 1)), 0o600))
+			for _, site := range []string{"op1", "op2", "op3"} {
+				l.in(site, binary, "apply", file, "--site", site, "--keys", filepath.Join(l.lab.Dir(), "keys"))
+			}
+			time.Sleep(2 * time.Second)
+			l.fails("op1.host", "ping", "-c1", "-W1", phone)
+			l.fails("op3.host", "ping", "-c1", "-W1", phone)
+			l.fails("phone", "ping", "-c1", "-W1", "10.1.0.10")
+			if out := l.in("op1", "wg", "show", "wg-clients", "peers"); strings.Contains(out, other) != (c.line != "") || strings.Count(out, "=") != strings.Count(c.line, "key:")+1 {
+				t.Errorf("op1 has these peers:\n%s", out)
+			}
+			if lost, _ := s.end(); lost > 0 {
+				t.Errorf("%d packets of the other device were lost", lost)
+			}
+		})
 	}
 }
 
