@@ -89,8 +89,12 @@ func uplinkFacts(u spec.Uplink) (addresses, extra []string) {
 	if u.Weight > 1 {
 		extra = append(extra, "weight "+strconv.Itoa(u.Weight))
 	}
-	for _, c := range u.Checks {
-		extra = append(extra, "check "+c.String())
+	for _, c := range u.Check.Targets {
+		target := c.String()
+		if c.Port() == 0 {
+			target = c.Addr().String()
+		}
+		extra = append(extra, "check "+target)
 	}
 	if !u.Masquerade {
 		extra = append(extra, "no masquerade")

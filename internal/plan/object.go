@@ -141,8 +141,25 @@ func ruleText(r state.Rule) string {
 	} else {
 		words = append(words, "lookup", tableName(r.Table))
 	}
+	if r.IPProto != 0 {
+		words = append(words, "ipproto", protocolName(r.IPProto))
+	}
+	if r.DPort != 0 {
+		words = append(words, "dport", fmt.Sprint(r.DPort))
+	}
 	if r.Suppress > 0 {
 		words = append(words, "suppress_prefixlength", fmt.Sprint(r.Suppress-1))
 	}
 	return strings.Join(words, " ")
+}
+
+// protocolName is what `ip rule` calls a protocol of IP.
+func protocolName(p uint8) string {
+	switch p {
+	case 6:
+		return "tcp"
+	case 17:
+		return "udp"
+	}
+	return fmt.Sprint(p)
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"math/bits"
 	"net/netip"
 	"time"
 
@@ -160,8 +161,17 @@ type Uplink struct {
 	Gateways   []netip.Addr   // at most one of each family
 	MTU        int            // bytes; 1500 where the file does not say
 	Weight     int            // share of new connections; 1 where the file does not say
-	Checks     []netip.Addr   // targets that tell whether it works
-	Masquerade bool           // true where the file does not say
+	Preference int            // lower first: the others carry nothing while one that works has a lower one; 1 where the file does not say
+	Check      Check
+	Masquerade bool // true where the file does not say
+}
+
+// Check says how it is found out whether an uplink works.
+type Check struct {
+	Targets  []netip.AddrPort // in the order of the file; port 0: by ping, else by TCP; none: no check
+	Interval time.Duration    // between rounds, in whole milliseconds
+	Down     int              // rounds in a row without an answer, and it is down
+	Up       int              // rounds in a row with one, and it is up again
 }
 
 // Clients are the roaming devices.
@@ -288,6 +298,41 @@ func (s Settings) SourceTable() uint32 {
 
 // SourceTables is how many there are of them.
 const SourceTables = 32
+
+// Numbers of what is marked, within Mask: see Number.
+const (
+	FirstUplink = 1  // what came in by an uplink, in the order of the file
+	FirstPin    = 17 // what left by one
+	FirstTunnel = 33 // what came in by a tunnel from outside the network
+)
+
+// Number returns the mark that stands for a number; 0 where the mask has no room for it, or
+// it would be Mark.
+func (s Settings) Number(n int) uint32 {
+	shift := bits.TrailingZeros32(s.Mask)
+	m := uint64(n) << shift
+	if m&^uint64(s.Mask) != 0 || m == uint64(s.Mark) {
+		return 0
+	}
+	return uint32(m)
+}
+
+// UplinkTable is the table of all uplinks that work; those after it, in the order of the
+// file, are one uplink's each: ninety after the fabric's, or above the kernel's own.
+func (s Settings) UplinkTable() uint32 {
+	first := s.Table + 90
+	if first <= localTable && first+maxUplinks >= defaultTable {
+		return first + 200
+	}
+	return first
+}
+
+// TunnelTable is the first of the tables by which replies go back into the tunnel that the
+// connection came by.
+func (s Settings) TunnelTable() uint32 { return s.Table + 1000 }
+
+// ExitTable is the first of the tables of exits' sources.
+func (s Settings) ExitTable() uint32 { return s.Table + 2000 }
 
 // The first and the last of the kernel's own tables (linux/rtnetlink.h, RT_TABLE_*).
 const (

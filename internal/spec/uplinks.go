@@ -2,6 +2,7 @@ package spec
 
 import (
 	"net/netip"
+	"time"
 )
 
 // readUplinks takes over what a site says of its uplinks.
@@ -25,9 +26,10 @@ func (b *builder) readUplinks(s *Site, decl *siteDecl) {
 		if !d.ok {
 			continue
 		}
-		u := Uplink{Pos: d.Pos, Device: d.name, DHCP: d.v.dhcp.or(false), MTU: d.v.mtu.or(1500), Weight: d.v.weight.or(1), Masquerade: d.v.masquerade.or(true)}
+		u := Uplink{Pos: d.Pos, Device: d.name, DHCP: d.v.dhcp.or(false), MTU: d.v.mtu.or(1500), Weight: d.v.weight.or(1), Preference: 1, Masquerade: d.v.masquerade.or(true)}
+		u.Check = Check{Interval: 600 * time.Millisecond, Down: 3, Up: 5}
 		for _, c := range d.v.check.v {
-			u.Checks = append(u.Checks, c.v)
+			u.Check.Targets = append(u.Check.Targets, netip.AddrPortFrom(c.v, 0))
 		}
 		b.readAddresses(&u, d)
 		if d.v.mtu.ok && u.MTU < leastMTU6+tunnelOverhead {

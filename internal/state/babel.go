@@ -18,13 +18,17 @@ type Babel struct {
 
 	Sources Sources `json:"sources"`
 
+	// Exits are sources whose default routes have tables of their own, to which compiled rules
+	// lead. What is learned for them goes there and not where Sources says.
+	Exits []ExitTable `json:"exits,omitempty"` // by source
+
 	// PrefSrc4 and PrefSrc6 are the sources of the router's own packets by such routes.
 	PrefSrc4 netip.Addr `json:"prefSrc4,omitzero"`
 	PrefSrc6 netip.Addr `json:"prefSrc6,omitzero"`
 
 	Links    []BabelLink    `json:"links,omitempty"`    // by device, one for each; none at a door for devices with static routing
 	Announce []Announcement `json:"announce,omitempty"` // by prefix
-	Accept   []Accept       `json:"accept,omitempty"`   // by prefix; never one of Announce
+	Accept   []Accept       `json:"accept,omitempty"`   // by prefix; one of Announce only where several may be exits for it
 }
 
 // Sources says where learned routes with a source prefix go that Table cannot hold or that
@@ -41,6 +45,12 @@ type Sources struct {
 	// are SourceDepth of either kind.
 	Prefixes uint32 `json:"prefixes"`
 	Defaults uint32 `json:"defaults"`
+}
+
+// ExitTable is where the default route of an exit's source stands.
+type ExitTable struct {
+	Src   netip.Prefix `json:"src"`
+	Table uint32       `json:"table"`
 }
 
 // SourceDepth is how many sources can lie in each other.
@@ -81,6 +91,7 @@ const (
 	Carrier   While = "carrier"   // while the device exists and has carrier
 	Probe     While = "probe"     // while a host behind it answers too
 	Handshake While = "handshake" // while the WireGuard peer on the device is there
+	Works     While = "works"     // while an uplink works, in the family of Dst
 )
 
 // Announcement is a prefix that the router announces while a condition holds.
@@ -90,8 +101,12 @@ type Announcement struct {
 	// router is not the speaker's: rules must say it, before those of Sources.
 	Src netip.Prefix `json:"src,omitzero"`
 
+	// Metric is what it starts with, in units of 0.1 ms. One that is also in Accept is not
+	// announced while a better route by another router is known, and that is taken.
+	Metric uint16 `json:"metric,omitempty"`
+
 	While  While      `json:"while"`
-	Device string     `json:"device,omitempty"` // but for Always
+	Device string     `json:"device,omitempty"` // but for Always and Works
 	Probe  netip.Addr `json:"probe,omitzero"`   // for Probe
 	Peer   string     `json:"peer,omitempty"`   // for Handshake: the peer's name on the device
 }

@@ -78,6 +78,7 @@ func (b *Babel) sort() {
 	for i := range b.Accept {
 		slices.Sort(b.Accept[i].Origins)
 	}
+	slices.SortFunc(b.Exits, func(x, y ExitTable) int { return ComparePrefixes(x.Src, y.Src) })
 }
 
 func (i *Interface) sort() {
@@ -129,6 +130,8 @@ func CompareRules(a, b Rule) int {
 		cmp.Compare(a.Action, b.Action),
 		cmp.Compare(a.Table, b.Table),
 		cmp.Compare(a.Suppress, b.Suppress),
+		cmp.Compare(a.IPProto, b.IPProto),
+		cmp.Compare(a.DPort, b.DPort),
 		cmp.Compare(a.Protocol, b.Protocol),
 	)
 }
@@ -147,3 +150,7 @@ func compareBools(a, b bool) int {
 // Learned returns the protocol number of the routes that a speaker learns, and of the rules
 // that lead to them. It is not ours in the sense of OwnsRoute: no plan touches those.
 func (o Owner) Learned() uint8 { return o.Protocol + 1 }
+
+// Following is the protocol number of the routes and rules that follow the uplinks. They are
+// not ours in the sense of OwnsRoute either.
+func (o Owner) Following() uint8 { return o.Protocol + 2 }

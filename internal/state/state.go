@@ -42,6 +42,7 @@ type Router struct {
 	Sysctls    []Sysctl    `json:"sysctls,omitempty"`
 
 	Babel   *Babel   `json:"babel,omitempty"`   // nil: no speaker; never observed
+	Egress  *Egress  `json:"egress,omitempty"`  // nil: no uplink; never observed, and no part of a plan
 	Clients *Clients `json:"clients,omitempty"` // nil: no device enters here; never observed, and no part of a plan
 }
 
@@ -49,17 +50,6 @@ type Router struct {
 type LAN struct {
 	Device   string         `json:"device"`
 	Prefixes []netip.Prefix `json:"prefixes"` // masked; IPv4 and IPv6
-}
-
-// Uplink describes a device that leads to the Internet.
-type Uplink struct {
-	Device    string         `json:"device"`
-	DHCP      bool           `json:"dhcp,omitempty"`      // another program leases its address
-	Addresses []netip.Prefix `json:"addresses,omitempty"` // not masked: address and length; none with DHCP
-	Gateways  []netip.Addr   `json:"gateways,omitempty"`  // at most one of each family
-	MTU       int            `json:"mtu"`                 // bytes, IP header included
-
-	Masquerade bool `json:"masquerade,omitempty"`
 }
 
 // InterfaceKind says what sort of interface we make.
@@ -192,6 +182,10 @@ type Rule struct {
 	// Suppress is suppress_prefixlength + 1: a route of the table whose prefix is
 	// shorter than Suppress bits is passed over. 1 passes over default routes; 0 is off.
 	Suppress int `json:"suppress,omitempty"`
+
+	// IPProto (IPPROTO_*) and DPort are the protocol and the destination port; 0: any.
+	IPProto uint8  `json:"ipProto,omitempty"`
+	DPort   uint16 `json:"dport,omitempty"`
 
 	Protocol uint8 `json:"protocol"` // Owner.Protocol for ours
 }

@@ -24,6 +24,8 @@ func full() Router {
 		Uplinks: []Uplink{{
 			Device: "eth0", DHCP: true, Addresses: []netip.Prefix{prefix("192.0.2.2/24")},
 			Gateways: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, MTU: 1500, Masquerade: true,
+			Weight: 3, Preference: 1, Table: 201, Mark: 0x01000000, Pin: 0x09000000,
+			Check: &Check{Targets: []netip.AddrPort{netip.MustParseAddrPort("1.1.1.1:443")}, Interval: 600, Down: 3, Up: 5},
 		}},
 		Interfaces: []Interface{{
 			Name: "wg-op1", Kind: WireGuardKind, Alias: "tombolo home op1", MTU: 1420, Down: true,
@@ -43,24 +45,26 @@ func full() Router {
 		}},
 		Rules: []Rule{{
 			Priority: 500, IPv6: true, From: prefix("fd00::/64"), To: prefix("fd01::/64"), IIF: "lo", OIF: "eth0",
-			Mark: 1, Mask: 255, Action: Lookup, Table: 110, Suppress: 1, Protocol: 84,
+			Mark: 1, Mask: 255, Action: Lookup, Table: 110, Suppress: 1, IPProto: 17, DPort: 53, Protocol: 84,
 		}},
 		Rulesets: []Ruleset{{Family: "inet", Table: "tombolo", Text: "table inet tombolo {\n}\n", Digest: RulesetDigest("x")}},
 		Sysctls:  []Sysctl{{Name: "net/ipv4/ip_forward", Value: "1", Only: "0"}},
 		Babel: &Babel{
 			Site: 0x0a002002, Table: 110, Protocol: 85,
 			Sources:  Sources{Table: 130, Tables: 32, Prefixes: 519, Defaults: 560},
+			Exits:    []ExitTable{{Src: prefix("192.168.36.0/24"), Table: 2110}},
 			PrefSrc4: netip.MustParseAddr("10.0.32.2"), PrefSrc6: netip.MustParseAddr("fd00:32::2"),
 			Links: []BabelLink{{
 				Device: "wg-op1", Peer: "op1", Tunnel: true, Cost: 1, Key: "segment",
 				Foreign: []netip.Prefix{prefix("10.9.0.0/16")}, Only: []uint32{1},
 			}},
 			Announce: []Announcement{{
-				Dst: prefix("fd00:36::/64"), Src: prefix("fd00::/16"), While: Probe, Device: "br-lan",
+				Dst: prefix("fd00:36::/64"), Src: prefix("fd00::/16"), Metric: 4096, While: Probe, Device: "br-lan",
 				Probe: netip.MustParseAddr("192.168.36.10"), Peer: "op4",
 			}},
 			Accept: []Accept{{Dst: prefix("fd00:35::/64"), Src: prefix("fd00::/16"), Origins: []uint32{7}, Within: true, Mobile: true}},
 		},
+		Egress: &Egress{Protocol: 86, Table: 200, Outer: 500, Source: 550, Mark: 0x7f000000, Mask: 0xff000000},
 		Clients: &Clients{
 			Device: "wg-clients", Port: 51820, Hold: 180,
 			Devices: []Client{{Name: "phone", PublicKey: key.Public{3}, Addresses: []netip.Prefix{prefix("10.0.31.10/32")}}},
