@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -47,7 +48,8 @@ func (c *compiler) babel(i int, r *state.Router) *state.Babel {
 	}
 	claims := c.deviceClaims([]int{i})
 	if len(links) > 0 {
-		b.Announce = c.announcements(i, r)
+		b.Announce = append(c.announcements(i, r), c.exitAnnouncements(i)...)
+		b.Exits = c.exitTables(i)
 		claims = c.claimsOf(c.regions.of[i])
 	}
 	b.Accept = make([]state.Accept, 0, len(claims))
@@ -222,7 +224,10 @@ func (c *compiler) claimsOf(region int) []claim {
 		out = append(out, claim{state.Accept{Dst: p, Within: true}, from})
 	}
 	out = append(out, c.deviceClaims(c.doorsIn(region))...)
-	slices.SortFunc(out, func(x, y claim) int { return state.ComparePrefixes(x.Dst, y.Dst) })
+	out = append(out, c.exitClaims(region)...)
+	slices.SortFunc(out, func(x, y claim) int {
+		return cmp.Or(state.ComparePrefixes(x.Dst, y.Dst), state.ComparePrefixes(x.Src, y.Src))
+	})
 	c.claims[region] = out
 	return out
 }

@@ -87,6 +87,8 @@ type compiler struct {
 	links   []int           // of each site: how many it has to Babel sites
 	claims  map[int][]claim // by Babel region; see claimsOf
 	clients clients
+	exits   exits
+	hops    []ways // of static sites, when they were asked for
 }
 
 func newCompiler(n *spec.Network, o Options) *compiler {
@@ -99,6 +101,7 @@ func newCompiler(n *spec.Network, o Options) *compiler {
 		c.static[i] = n.Sites[i].Routing == spec.Static || n.Sites[i].Kind == spec.Plain
 		c.mtu[i] = uplinkMTU(&n.Sites[i], nil)
 	}
+	c.exits, c.hops = newExits(n, c.clients), make([]ways, len(n.Sites))
 	c.regions = newRegions(n, c.graph, c.static)
 	c.roads = c.regions.roads(c.graph)
 	c.graph.each(func(a, b int, _ uint64) {
@@ -123,7 +126,8 @@ func (c *compiler) router(i int) state.Router {
 		Site:    s.Name,
 		Owner:   Owner(c.n.Settings),
 		LANs:    describeLANs(s),
-		Uplinks: describeUplinks(s),
+		Uplinks: c.uplinks(i),
+		Egress:  c.egress(i),
 	}
 	for _, e := range s.Endpoints {
 		r.Endpoints = append(r.Endpoints, joinHostPort(e.Host, e.Base))
@@ -133,11 +137,14 @@ func (c *compiler) router(i int) state.Router {
 	c.enter(i, &r)
 	r.Routes = c.routes(i, ways)
 	r.Babel = c.babel(i, &r)
-	r.Rules = c.rules(i, fabric(r), r.Babel != nil)
+	tunnels := c.tunnelMarks(i, &r)
+	r.Rules = c.rules(i, fabric(r), tunnels, r.Babel != nil)
 	if r.Babel != nil {
 		r.Routes = append(r.Routes, c.noWays(&r)...)
 	}
-	r.Rulesets = []state.Ruleset{ruleset(&r, c.clients.pool)}
+	r.Rulesets = []state.Ruleset{c.ruleset(i, &r, tunnels)}
+	r.Routes = append(r.Routes, c.exitRoutes(i)...)
+	r.Routes = append(r.Routes, tunnelRoutes(tunnels, c.n.Settings)...)
 	r.Sysctls = c.sysctls(s, &r)
 	r.Sort()
 	return r
@@ -183,7 +190,9 @@ func fabric(r state.Router) []netip.Prefix {
 	}
 	if r.Babel != nil {
 		for _, a := range r.Babel.Accept {
-			out = append(out, a.Dst)
+			if !a.Src.IsValid() { // an exit's is not there for everybody
+				out = append(out, a.Dst)
+			}
 		}
 		for _, l := range r.Babel.Links {
 			out = append(out, l.Foreign...)
@@ -200,17 +209,6 @@ func describeLANs(s *spec.Site) []state.LAN {
 			lan.Prefixes = append(lan.Prefixes, m.Prefix)
 		}
 		out = append(out, lan)
-	}
-	return out
-}
-
-func describeUplinks(s *spec.Site) []state.Uplink {
-	var out []state.Uplink
-	for _, u := range s.Uplinks {
-		out = append(out, state.Uplink{
-			Device: u.Device, DHCP: u.DHCP, Addresses: u.Addresses, Gateways: u.Gateways,
-			MTU: u.MTU, Masquerade: u.Masquerade,
-		})
 	}
 	return out
 }

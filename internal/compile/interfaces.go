@@ -79,6 +79,13 @@ func (c *compiler) staticInterface(i int, w ways) state.Interface {
 			allowed[via] = append(allowed[via], c.outside(to)...)
 		}
 	}
+	for k := range c.exits {
+		if via, ok := c.exitHop(i, &c.exits[k]); ok {
+			if p := netip.PrefixFrom(unspecified(c.exits[k].src), 0); !slices.Contains(allowed[via], p) {
+				allowed[via] = append(allowed[via], p)
+			}
+		}
+	}
 	var peers []state.Peer
 	for _, e := range c.graph.edges[i] {
 		if !c.n.Links.Options(i, e.to).NoTunnel {

@@ -13,20 +13,32 @@ const mainTable = 254
 
 // Where our rules stand within the range that the settings give, and why in that order.
 const (
-	atTunnel     = 0  // the tunnels' own packets leave by main,
-	atTunnelStop = 1  // and never into a tunnel: a learned prefix may cover an endpoint
-	atOwn        = 10 // own LANs and uplink subnets before what others announce,
-	atOwnStop    = 11 // also when a LAN is down: its packets do not go into a tunnel
-	atSource     = 19 // what is learned for some sources before what is for all (also 12 to 18: state.Sources),
-	atFabric     = 20 // the fabric before main's own routes; a campus 10.0.0.0/8 in main must not hide it
-	atMain       = 30 // what main has that is no default route,
-	atNoWay      = 31 // before the end of what is the fabric's and has no way: no default route leads there;
-	atExit       = 60 // then what default routes are learned for some sources (also 53 to 59)
+	atTunnelAddress = 0  // with several uplinks the tunnels' own packets leave by that whose address they have (the agent's),
+	atTunnelMain    = 1  // or as main says where that is no default,
+	atTunnelShared  = 2  // or by any that works;
+	atTunnel        = 3  // with one uplink, by main,
+	atTunnelStop    = 4  // and never into a tunnel: a learned prefix may cover an endpoint
+	atReply         = 5  // replies leave by the uplink that the connection came in by
+	atOwn           = 10 // own LANs and uplink subnets before what others announce,
+	atOwnStop       = 11 // also when a LAN is down: its packets do not go into a tunnel
+	atSource        = 19 // what is learned for some sources before what is for all (also 12 to 18: state.Sources),
+	atFabric        = 20 // the fabric before main's own routes; a campus 10.0.0.0/8 in main must not hide it
+	atMain          = 30 // what main has that is no default route,
+	atNoWay         = 31 // before the end of what is the fabric's and has no way: no default route leads there;
+	atTunnelReply   = 40 // replies to what came by a tunnel from outside; after the fabric, within which flows may take other ways
+	atAddress       = 50 // what has an uplink's address leaves by it (the agent's),
+	atDevice        = 51 // and what is bound to one;
+	atExit          = 60 // then exits, and what default routes are learned for some sources (also 53 to 59)
+	atRouter        = 61 // the router's own traffic, where that has an exit too,
+	atRouterNeeds   = 62 // but for what it cannot come up without,
+	atRouterStop    = 64 // ends there;
+	atPin           = 65 // what left by an uplink once goes on by it,
+	atShared        = 70 // and new flows by those that work, unless another program has marked them for itself
 )
 
 // rules returns the policy rules of a site, for both families. fabric is what its fabric's
 // table may hold; learns says that some of it may have no way.
-func (c *compiler) rules(i int, fabric []netip.Prefix, learns bool) []state.Rule {
+func (c *compiler) rules(i int, fabric []netip.Prefix, tunnels []tunnelMark, learns bool) []state.Rule {
 	set := c.n.Settings
 	var out []state.Rule
 	add := func(at uint32, r state.Rule) {
@@ -34,15 +46,24 @@ func (c *compiler) rules(i int, fabric []netip.Prefix, learns bool) []state.Rule
 		out = append(out, r)
 	}
 	for _, six := range []bool{false, true} {
-		add(atTunnel, state.Rule{IPv6: six, Mark: set.Mark, Mask: set.Mask, Action: state.Lookup, Table: mainTable})
-		add(atTunnelStop, state.Rule{IPv6: six, Mark: set.Mark, Mask: set.Mask, Action: state.RuleUnreachable})
+		both := func(at uint32, r state.Rule) {
+			r.IPv6 = six
+			add(at, r)
+		}
+		c.uplinkRules(i, both)
 		// Only prefixes: a default route in the table is an exit's, and is not for everybody.
-		add(atFabric, state.Rule{IPv6: six, Action: state.Lookup, Table: set.Table, Suppress: 1})
+		both(atFabric, state.Rule{Action: state.Lookup, Table: set.Table, Suppress: 1})
+		if learns || c.egress(i) != nil || len(c.exits) > 0 {
+			both(atMain, state.Rule{Action: state.Lookup, Table: mainTable, Suppress: 1})
+		}
 		if learns { // compiled ways are always there
-			add(atMain, state.Rule{IPv6: six, Action: state.Lookup, Table: mainTable, Suppress: 1})
-			add(atNoWay, state.Rule{IPv6: six, Action: state.Lookup, Table: set.NoWayTable()})
+			both(atNoWay, state.Rule{Action: state.Lookup, Table: set.NoWayTable()})
+		}
+		for _, t := range tunnels {
+			both(atTunnelReply, state.Rule{Mark: t.mark, Mask: set.Mask, Action: state.Lookup, Table: t.table})
 		}
 	}
+	c.exitRules(i, add)
 	lans, uplinks := ownPrefixes(&c.n.Sites[i])
 	uplinks = append(uplinks, c.leased(fabric, uplinks, lans)...)
 	for _, p := range append(uplinks, lans...) {
@@ -52,6 +73,37 @@ func (c *compiler) rules(i int, fabric []netip.Prefix, learns bool) []state.Rule
 		add(atOwnStop, state.Rule{IPv6: p.Addr().Is6(), To: p, Action: state.RuleUnreachable})
 	}
 	return out
+}
+
+// uplinkRules are those about the ways out of a site. What is about one address of an uplink
+// is the agent's to make: it may be leased.
+func (c *compiler) uplinkRules(i int, add func(uint32, state.Rule)) {
+	set, uplinks := c.n.Settings, c.uplinks(i)
+	tunnels := state.Rule{Mark: set.Mark, Mask: set.Mask, Action: state.Lookup, Table: mainTable}
+	add(atTunnel, tunnels)
+	tunnels.Table, tunnels.Action = 0, state.RuleUnreachable
+	add(atTunnelStop, tunnels)
+	for _, u := range uplinks {
+		if u.Table == 0 {
+			continue
+		}
+		if u.Mark != 0 {
+			add(atReply, state.Rule{Mark: u.Mark, Mask: set.Mask, Action: state.Lookup, Table: u.Table})
+		}
+		add(atDevice, state.Rule{OIF: u.Device, Action: state.Lookup, Table: u.Table})
+		if u.Pin != 0 {
+			add(atPin, state.Rule{Mark: u.Pin, Mask: set.Mask, Action: state.Lookup, Table: u.Table})
+		}
+	}
+	e := c.egress(i)
+	if e == nil || e.Table == 0 {
+		return
+	}
+	shared := state.Rule{Mark: set.Mark, Mask: set.Mask, Action: state.Lookup, Table: mainTable, Suppress: 1}
+	add(atTunnelMain, shared)
+	shared.Table, shared.Suppress = e.Table, 0
+	add(atTunnelShared, shared)
+	add(atShared, state.Rule{Mark: 0, Mask: ^set.Mask, Action: state.Lookup, Table: e.Table})
 }
 
 // leased returns the subnets of leased uplinks, and of devices that the file does not
@@ -126,6 +178,12 @@ func (c *compiler) sysctls(s *spec.Site, r *state.Router) []state.Sysctl {
 	seen := map[string]bool{}
 	acceptRA := func(device string) {
 		out = append(out, state.Sysctl{Name: "net/ipv6/conf/" + device + "/accept_ra", Value: "2", Only: "1"})
+	}
+	if len(s.Uplinks) > 1 && s.Kind != spec.Plain {
+		// By flow: a connection's packets must not be spread over several addresses.
+		out = append(out,
+			state.Sysctl{Name: "net/ipv4/fib_multipath_hash_policy", Value: "1"},
+			state.Sysctl{Name: "net/ipv6/fib_multipath_hash_policy", Value: "1"})
 	}
 	for _, u := range s.Uplinks {
 		seen[u.Device] = true

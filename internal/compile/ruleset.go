@@ -8,20 +8,26 @@ import (
 	"strconv"
 	"strings"
 
+	"tombolo/internal/spec"
 	"tombolo/internal/state"
 )
 
-// ruleset returns the site's one nftables table. It drops nothing, and accepts nothing that
-// is not accepted without it: another table's drop would stand. A chain in which there is
-// nothing to do is left out, since every packet would pay for it. pool are the prefixes of
-// the roaming devices.
-func ruleset(r *state.Router, pool []netip.Prefix) state.Ruleset {
+// ruleset returns the site's one nftables table. It accepts nothing that is not accepted
+// without it (another table's drop would stand), and drops nothing but what an exit with
+// `otherwise: block` keeps at home. A chain in which there is nothing to do is left out, since
+// every packet would pay for it.
+func (c *compiler) ruleset(i int, r *state.Router, tunnels []tunnelMark) state.Ruleset {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", r.Owner.RulesetTable)
+	if r.Egress != nil {
+		m := marks{Builder: &b, egress: r.Egress, mask: r.Egress.Mask, uplinks: r.Uplinks, tunnels: tunnels, exits: c.localExits(i)}
+		m.chains(c.inside(i, r))
+	}
 	if len(r.Interfaces) > 0 {
 		mssChains(&b, r.Interfaces)
 	}
-	postroutingChain(&b, r, pool)
+	c.guardChains(&b, i, r)
+	postroutingChain(&b, r, c.hidden(i, r), c.clients.pool)
 	b.WriteString("}\n")
 	text := b.String()
 	return state.Ruleset{Family: "inet", Table: r.Owner.RulesetTable, Text: text, Digest: state.RulesetDigest(text)}
@@ -53,22 +59,76 @@ func mssChains(b *strings.Builder, interfaces []state.Interface) {
 	b.WriteString("\t\ttcp flags syn / syn,rst jump mss\n\t}\n")
 }
 
-// postroutingChain hides the LANs behind the uplinks' addresses, and at a door the roaming
-// devices, except from sites that are joined by the same device without a tunnel. A LAN
-// with IPv6 has addresses of its own there; a device has none that the Internet would reach.
-func postroutingChain(b *strings.Builder, r *state.Router, pool []netip.Prefix) {
-	sources := map[string][]netip.Prefix{} // by family
+// hidden returns the sources that have no address of their own outside: the LANs, at a door
+// the roaming devices, and at an exit those who leave there. A LAN's IPv6 addresses are known
+// outside, but for those of its own making (RFC 4193), and where they leave by another site.
+func (c *compiler) hidden(i int, r *state.Router) []netip.Prefix {
+	var out []netip.Prefix
 	for _, l := range r.LANs {
 		for _, p := range l.Prefixes {
-			if p.Addr().Is4() {
-				sources["ip"] = append(sources["ip"], p)
+			if p.Addr().Is4() || p.Addr().IsPrivate() {
+				out = append(out, p)
 			}
 		}
 	}
 	if r.Clients != nil {
-		for _, p := range pool {
-			sources[nftFamily(p)] = append(sources[nftFamily(p)], p)
+		out = append(out, c.clients.pool...)
+	}
+	for _, e := range c.exits {
+		if slices.Contains(e.via, i) {
+			out = append(out, e.src)
 		}
+	}
+	out = append(out, c.beside(i)...)
+	slices.SortFunc(out, state.ComparePrefixes)
+	return slices.DeleteFunc(slices.Compact(out), func(p netip.Prefix) bool {
+		return slices.ContainsFunc(out, func(o netip.Prefix) bool { return o.Bits() < p.Bits() && o.Overlaps(p) })
+	})
+}
+
+// beside returns the subnets from which packets come to an exit that is joined to their site by
+// a device without a tunnel: there that site may have hidden them behind its own address.
+func (c *compiler) beside(i int) []netip.Prefix {
+	var out []netip.Prefix
+	for _, e := range c.exits {
+		if !slices.Contains(e.via, i) {
+			continue
+		}
+		for _, h := range e.homes {
+			if o := c.n.Links.Options(i, h); h != i && c.n.Links.Has(i, h) && o.NoTunnel {
+				out = append(out, subnets(&c.n.Sites[i], o.On[0])...)
+			}
+		}
+	}
+	return out
+}
+
+// subnets returns the prefixes of a site's device.
+func subnets(s *spec.Site, device string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, l := range s.LANs {
+		for _, m := range l.Prefixes {
+			if l.Device == device {
+				out = append(out, m.Prefix)
+			}
+		}
+	}
+	for _, u := range s.Uplinks {
+		for _, a := range u.Addresses {
+			if u.Device == device {
+				out = append(out, a.Masked())
+			}
+		}
+	}
+	return out
+}
+
+// postroutingChain hides sources behind the uplinks' addresses, except from sites that are
+// joined by the same device without a tunnel.
+func postroutingChain(b *strings.Builder, r *state.Router, hidden, pool []netip.Prefix) {
+	sources := map[string][]netip.Prefix{} // by family
+	for _, p := range hidden {
+		sources[nftFamily(p)] = append(sources[nftFamily(p)], p)
 	}
 	hides := func(u state.Uplink) bool { return u.Masquerade && len(sources) > 0 }
 	if !slices.ContainsFunc(r.Uplinks, hides) {
@@ -84,7 +144,6 @@ func postroutingChain(b *strings.Builder, r *state.Router, pool []netip.Prefix) 
 			if to := direct[f]; len(to) > 0 {
 				fmt.Fprintf(b, "\t\toifname %q %s daddr %s return\n", u.Device, f, anonymous(to, netip.Prefix.String))
 			}
-			slices.SortFunc(sources[f], state.ComparePrefixes)
 			fmt.Fprintf(b, "\t\toifname %q %s saddr %s masquerade\n", u.Device, f, anonymous(sources[f], netip.Prefix.String))
 		}
 	}

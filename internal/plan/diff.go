@@ -11,7 +11,7 @@ import (
 type phase int
 
 const (
-	// Forwarding and filters, before anything can be forwarded.
+	// Filters of sources, and what forwarding would make the kernel forget.
 	sysctlsPhase phase = iota
 
 	// Routes that the kernel would drop, or change, with what the next phases replace
@@ -31,6 +31,10 @@ const (
 	// By rising priority: the first rules keep the tunnels' own packets out of the
 	// tunnels.
 	rulesPhase
+
+	// Forwarding is switched on when all is there that keeps packets from where they are
+	// not to go.
+	forwardingPhase
 
 	// Marks of tunnels that stay change when there are rules for the new mark and still
 	// rules for the old one.

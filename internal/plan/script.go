@@ -38,6 +38,12 @@ func Script(r state.Router) string {
 			b.WriteString(c + "\n")
 		}
 	}
+	if r.Egress != nil {
+		if last != "" {
+			b.WriteByte('\n')
+		}
+		ways(&b, r)
+	}
 	if r.Babel != nil {
 		if last != "" {
 			b.WriteByte('\n')
@@ -70,9 +76,50 @@ func speaker(b *strings.Builder, s *state.Babel) {
 		b.WriteByte('\n')
 	}
 	for _, a := range s.Announce {
-		fmt.Fprintf(b, "# announces %s%s\n", a.Dst, condition(a))
+		from := ""
+		if a.Src.IsValid() {
+			from = " from " + a.Src.String()
+		}
+		if a.Metric > 0 {
+			from += fmt.Sprintf(" at %.1f ms", float64(a.Metric)/10)
+		}
+		fmt.Fprintf(b, "# announces %s%s%s\n", a.Dst, from, condition(a))
+	}
+	for _, e := range s.Exits {
+		fmt.Fprintf(b, "# learns the default route from %s into table %d\n", e.Src, e.Table)
 	}
 	fmt.Fprintf(b, "# takes %d prefixes, each only from the sites that may announce it\n", len(s.Accept))
+}
+
+// ways says in comments what follows the uplinks.
+func ways(b *strings.Builder, r state.Router) {
+	fmt.Fprintf(b, "# uplinks: tombolo agent keeps these tables, with proto %d, and at pref %d the rules that lead their addresses there\n", r.Egress.Protocol, r.Egress.Source)
+	for _, u := range r.Uplinks {
+		fmt.Fprintf(b, "# table %d leads out by %s", u.Table, u.Device)
+		if u.Check != nil {
+			words := make([]string, len(u.Check.Targets))
+			for i, t := range u.Check.Targets {
+				if words[i] = t.String(); t.Port() == 0 {
+					words[i] = t.Addr().String()
+				}
+			}
+			fmt.Fprintf(b, ", which works while %s answers", strings.Join(words, " or "))
+		}
+		b.WriteByte('\n')
+	}
+	if t := r.Egress.Table; t != 0 {
+		fmt.Fprintf(b, "# table %d leads out by those that work:", t)
+		for i, u := range r.Uplinks {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			fmt.Fprintf(b, " %s with weight %d", u.Device, u.Weight)
+			if u.Preference > 1 {
+				fmt.Fprintf(b, " and preference %d", u.Preference)
+			}
+		}
+		b.WriteByte('\n')
+	}
 }
 
 // doorkeeper says in comments which devices may enter.
@@ -98,6 +145,8 @@ func condition(a state.Announcement) string {
 		return fmt.Sprintf(" while %s has carrier", a.Device)
 	case state.Probe:
 		return fmt.Sprintf(" while %s on %s answers", a.Probe, a.Device)
+	case state.Works:
+		return " while an uplink works"
 	case state.Handshake:
 		return fmt.Sprintf(" while %s on %s is there", a.Peer, a.Device)
 	}

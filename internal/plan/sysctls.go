@@ -30,11 +30,16 @@ func (d *differ) diffSysctls() {
 		case fresh[of]:
 			d.change(newSysctlsPhase, Sysctl{state.Sysctl{Name: w.Name}}, Sysctl{w})
 		case !known || value == w.Value || w.Only != "" && value != w.Only:
+		case forwarding[w.Name] && w.Value == "1":
+			d.change(forwardingPhase, Sysctl{state.Sysctl{Name: w.Name, Value: value}}, Sysctl{w})
 		default:
 			d.change(sysctlsPhase, Sysctl{state.Sysctl{Name: w.Name, Value: value}}, Sysctl{w})
 		}
 	}
 }
+
+// forwarding are the settings with which a machine becomes a router.
+var forwarding = map[string]bool{"net/ipv4/ip_forward": true, "net/ipv6/conf/all/forwarding": true}
 
 // compareSysctls puts accept_ra first: when forwarding is switched on the kernel drops the
 // IPv6 default routes that it learned on devices where accept_ra is not 2

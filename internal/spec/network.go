@@ -303,7 +303,8 @@ const SourceTables = 32
 const (
 	FirstUplink = 1  // what came in by an uplink, in the order of the file
 	FirstPin    = 17 // what left by one
-	FirstTunnel = 33 // what came in by a tunnel from outside the network
+	FirstTunnel = 33 // what came in by a tunnel from outside the network: up to 64
+	TowardsExit = 65 // what left towards an exit
 )
 
 // Number returns the mark that stands for a number; 0 where the mask has no room for it, or

@@ -51,6 +51,11 @@ type Sources struct {
 type ExitTable struct {
 	Src   netip.Prefix `json:"src"`
 	Table uint32       `json:"table"`
+
+	// Local says that here its packets may leave by an uplink too, where nothing is in Table.
+	// Flows that change between the two are forgotten: by one their source is translated, and
+	// by the other it is not.
+	Local bool `json:"local,omitempty"`
 }
 
 // SourceDepth is how many sources can lie in each other.

@@ -25,7 +25,7 @@ type Uplink struct {
 	// changes its uplink while both work. Each is also the mark of such connections.
 	Table uint32 `json:"table,omitempty"`
 	Mark  uint32 `json:"mark,omitempty"`
-	Pin   uint32 `json:"pin,omitempty"` // 0: there is one uplink only
+	Pin   uint32 `json:"pin,omitempty"` // 0: nothing is remembered of what leaves
 }
 
 // Check says how it is found out whether an uplink works: it does while one of the targets
@@ -52,4 +52,8 @@ type Egress struct {
 	Source uint32 `json:"source"`
 	Mark   uint32 `json:"mark"`
 	Mask   uint32 `json:"mask"`
+
+	// Exit is the mark of connections that left towards an exit where they might have left by
+	// an uplink (ExitTable.Local); 0: there are none.
+	Exit uint32 `json:"exit,omitempty"`
 }

@@ -52,7 +52,7 @@ func full() Router {
 		Babel: &Babel{
 			Site: 0x0a002002, Table: 110, Protocol: 85,
 			Sources:  Sources{Table: 130, Tables: 32, Prefixes: 519, Defaults: 560},
-			Exits:    []ExitTable{{Src: prefix("192.168.36.0/24"), Table: 2110}},
+			Exits:    []ExitTable{{Src: prefix("192.168.36.0/24"), Table: 2110, Local: true}},
 			PrefSrc4: netip.MustParseAddr("10.0.32.2"), PrefSrc6: netip.MustParseAddr("fd00:32::2"),
 			Links: []BabelLink{{
 				Device: "wg-op1", Peer: "op1", Tunnel: true, Cost: 1, Key: "segment",
@@ -64,7 +64,7 @@ func full() Router {
 			}},
 			Accept: []Accept{{Dst: prefix("fd00:35::/64"), Src: prefix("fd00::/16"), Origins: []uint32{7}, Within: true, Mobile: true}},
 		},
-		Egress: &Egress{Protocol: 86, Table: 200, Outer: 500, Source: 550, Mark: 0x7f000000, Mask: 0xff000000},
+		Egress: &Egress{Protocol: 86, Table: 200, Outer: 500, Source: 550, Mark: 0x7f000000, Mask: 0xff000000, Exit: 0x41000000},
 		Clients: &Clients{
 			Device: "wg-clients", Port: 51820, Hold: 180,
 			Devices: []Client{{Name: "phone", PublicKey: key.Public{3}, Addresses: []netip.Prefix{prefix("10.0.31.10/32")}}},

@@ -1,7 +1,5 @@
 # settings
 if [ "$(sysctl -n net.ipv6.conf.eth0.accept_ra)" = 1 ]; then sysctl -w net.ipv6.conf.eth0.accept_ra=2; fi
-sysctl -w net.ipv4.ip_forward=1
-sysctl -w net.ipv6.conf.all.forwarding=1
 
 # interfaces
 ip link add wg-op1 type wireguard
@@ -61,3 +59,7 @@ ip -6 rule add pref 501 fwmark 0x7f000000/0xff000000 unreachable protocol 84
 ip rule add pref 520 lookup 110 suppress_prefixlength 0 protocol 84
 ip -6 rule add pref 520 lookup 110 suppress_prefixlength 0 protocol 84
 ip rule add pref 560 from 192.168.36.0/24 iif br-lan lookup 120 protocol 84
+
+# settings
+sysctl -w net.ipv4.ip_forward=1
+sysctl -w net.ipv6.conf.all.forwarding=1
