@@ -43,6 +43,9 @@ type address struct {
 	prefix netip.Prefix // not masked
 	kernel bool         // the kernel made it by itself, and says so
 
+	// narrow says that the address means something on the device or the machine alone.
+	narrow bool
+
 	// unusable says that duplicate address detection has not ended, or not well.
 	unusable bool
 }
@@ -73,6 +76,7 @@ func decodeAddress(b []byte) (address, bool) {
 	if !local.IsValid() {
 		local = remote
 	}
+	a.narrow = b[3] >= unix.RT_SCOPE_LINK || local.IsLinkLocalUnicast()
 	if local.Is6() != six {
 		return address{}, false
 	}

@@ -107,6 +107,10 @@ func (e *encoder) encode(w *writer, op plan.Op) error {
 		if !e.options.Owner.OwnsRule(o.Rule) {
 			return fmt.Errorf("the rule is not ours: its protocol is %d", o.Protocol)
 		}
+		if !e.route.strict && (o.IPProto != 0 || o.DPort != 0) {
+			// One without FRA_DPORT_RANGE (Linux 4.17) would leave the port out, and match all.
+			return errors.New("the kernel has no rules by protocol and port: that takes Linux 4.20")
+		}
 		kind, flags := verbs(op.Verb, unix.RTM_NEWRULE, unix.RTM_DELRULE)
 		encodeRule(w, kind, flags, o.Rule)
 	case plan.Address:

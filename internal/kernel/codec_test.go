@@ -127,9 +127,10 @@ func TestRouteAndRuleComeBack(t *testing.T) {
 		if rapid.Bool().Draw(t, "to") {
 			u.To = drawPrefix(t, six, 1, "to")
 		}
+		u.IPProto, u.DPort = rapid.Byte().Draw(t, "ipproto"), rapid.Uint16().Draw(t, "dport")
 		w = writer{}
 		encodeRule(&w, unix.RTM_NEWRULE, flagsAdd, u)
-		if got, ok := decodeRule(body(w)); !ok || got != u {
+		if got, ok := decodeRule(body(w)); !ok || got != u || !plainRule(body(w)) {
 			t.Errorf("rule %+v comes back as %+v, %v", u, got, ok)
 		}
 	})

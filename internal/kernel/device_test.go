@@ -40,7 +40,13 @@ func TestDeviceIsWhatItIs(t *testing.T) {
 	want := Device{
 		Name: "wan0", Index: got.Index, MTU: 1480, Up: true, Carrier: true,
 		Addresses: []netip.Prefix{prefixOf("192.0.2.5/24"), prefixOf("192.0.2.7/24"), prefixOf("2001:db8::7/64"), prefixOf("fe80::7/64")},
+		Global:    []netip.Prefix{prefixOf("192.0.2.5/24"), prefixOf("192.0.2.7/24"), prefixOf("2001:db8::7/64")},
 		Gateways:  []netip.Addr{addrOf("192.0.2.1"), addrOf("192.0.2.2"), addrOf("fe80::1")},
+		Defaults: []DeviceDefault{
+			{Gateway: addrOf("192.0.2.1"), Metric: 100}, {Gateway: addrOf("192.0.2.2"), Metric: 200},
+			{Gateway: addrOf("fe80::1"), IPv6: true, Metric: 1024},
+			{Gateway: addrOf("fe80::2"), Src: prefixOf("2001:db8:1::/48"), IPv6: true, Metric: 1024},
+		},
 	}
 	if d := cmp.Diff(want, got, equalAddrs, equalPrefixes); d != "" {
 		t.Errorf("wanted, read: %s", d)

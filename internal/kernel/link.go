@@ -20,6 +20,10 @@ type link struct {
 	// wait by nobody (RFC 2863, ifOperStatus up or unknown).
 	carrier bool
 
+	// pointToPoint says that nobody is asked for a neighbour's hardware address: there is but
+	// one neighbour, or the device finds it itself.
+	pointToPoint bool
+
 	// bareIPv6 says that the kernel gives the interface no link-local address of its own
 	// (addrgenmode none).
 	bareIPv6 bool
@@ -44,7 +48,8 @@ func decodeLink(b []byte) (link, bool) {
 	}
 	const ready = unix.IFF_RUNNING | unix.IFF_LOWER_UP
 	flags := native.Uint32(b[linkFlagsAt:])
-	l := link{index: int(int32(native.Uint32(b[linkIndexAt:]))), up: flags&unix.IFF_UP != 0, carrier: flags&ready == ready}
+	l := link{index: int(int32(native.Uint32(b[linkIndexAt:]))), up: flags&unix.IFF_UP != 0, carrier: flags&ready == ready,
+		pointToPoint: flags&(unix.IFF_POINTOPOINT|unix.IFF_NOARP) != 0}
 	attributes(b[unix.SizeofIfInfomsg:], func(kind uint16, v []byte) {
 		switch kind {
 		case unix.IFLA_IFNAME:

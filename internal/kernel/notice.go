@@ -78,7 +78,8 @@ func (w *Watcher) noteRoute(data []byte) bool {
 			s.Table = number(v)
 		}
 	})
-	if s.Protocol != w.owner.Protocol && !slices.Contains(w.tables, s.Table) && (s.Table != mainTable || data[1] != 0) {
+	ours := s.Protocol == w.owner.Protocol || s.Protocol == w.owner.Following()
+	if !ours && !slices.Contains(w.tables, s.Table) && (s.Table != mainTable || data[1] != 0) {
 		return false
 	}
 	w.routes[s] = true

@@ -149,7 +149,10 @@ func decodeRoute(b []byte, devices map[int]string) (state.Route, bool) {
 		case unix.RTA_PRIORITY:
 			r.Metric = number(v)
 		case unix.RTA_MULTIPATH:
-			decodeFirstHop(&r, v, devices)
+			// None of our routes has several: this is so that a route of another can be named.
+			if hops := decodeHops(v, devices); len(hops) > 0 {
+				r.Device, r.Gateway = hops[0].Device, hops[0].Gateway
+			}
 		}
 	})
 	r.Dst = prefix(dst, b[1], six)
@@ -160,21 +163,6 @@ func decodeRoute(b []byte, devices map[int]string) (state.Route, bool) {
 		r.Device = "" // IPv6: lo
 	}
 	return r, r.Dst.IsValid() && r.Type != ""
-}
-
-// decodeFirstHop reads the first of several next hops (struct rtnexthop). None of our
-// routes has several: this is so that a route of another can be named.
-func decodeFirstHop(r *state.Route, b []byte, devices map[int]string) {
-	if len(b) < unix.SizeofRtNexthop {
-		return
-	}
-	r.Device = devices[int(int32(native.Uint32(b[4:])))]
-	end := min(max(int(native.Uint16(b)), unix.SizeofRtNexthop), len(b))
-	attributes(b[unix.SizeofRtNexthop:end], func(kind uint16, v []byte) {
-		if kind == unix.RTA_GATEWAY {
-			r.Gateway = addr(v)
-		}
-	})
 }
 
 // readRoutes returns our routes in every table, and those of others that want must know
@@ -233,6 +221,15 @@ func (k *Kernel) Routes(ctx context.Context, tables []uint32, protocol uint8) ([
 
 // dumpRoutes returns the routes of one family that q asks for.
 func (k *Kernel) dumpRoutes(six bool, q routeQuery, devices map[int]string) ([]state.Route, error) {
+	return dumpRoutesAs(k, six, q, func(b []byte) (state.Route, bool) {
+		r, ok := decodeRoute(b, devices)
+		return r, ok && r.Dst.Addr().Is6() == six && q.keep(r)
+	})
+}
+
+// dumpRoutesAs returns what decode makes of the routes of one family that q asks for. A
+// kernel that does not filter gives decode those of every table and device.
+func dumpRoutesAs[T any](k *Kernel, six bool, q routeQuery, decode func([]byte) (T, bool)) ([]T, error) {
 	var w writer
 	h := make([]byte, unix.SizeofRtMsg)
 	h[0] = family(six)
@@ -249,13 +246,12 @@ func (k *Kernel) dumpRoutes(six bool, q routeQuery, devices map[int]string) ([]s
 	if k.route.strict && q.device != 0 {
 		w.uint32(unix.RTA_OIF, uint32(q.device))
 	}
-	routes, err := dump(k.route, &w, func(b []byte) (state.Route, bool) {
+	routes, err := dump(k.route, &w, func(b []byte) (none T, ok bool) {
 		// The protocol stands at the front: most routes of others go no further.
-		if len(b) < unix.SizeofRtMsg || q.protocol != 0 && b[5] != q.protocol || q.not != 0 && b[5] == q.not {
-			return state.Route{}, false
+		if len(b) < unix.SizeofRtMsg || q.protocol != 0 && b[5] != q.protocol || slices.Contains(q.not, b[5]) {
+			return none, false
 		}
-		r, ok := decodeRoute(b, devices)
-		return r, ok && r.Dst.Addr().Is6() == six && q.keep(r)
+		return decode(b)
 	})
 	switch {
 	case errors.Is(err, unix.ENOENT): // no such table, says a strict dump

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"tombolo/internal/plan"
 	"tombolo/internal/state"
 )
 
@@ -199,6 +201,10 @@ var everyRule = []struct {
 	{"pref 520 lookup 110 suppress_prefixlength 0", state.Rule{Priority: 520, Action: state.Lookup, Table: 110, Suppress: 1}},
 	{"pref 521 lookup 1000 suppress_prefixlength 16", state.Rule{Priority: 521, Action: state.Lookup, Table: 1000, Suppress: 17}},
 	{"pref 551 oif v0 lookup 201", state.Rule{Priority: 551, OIF: "v0", Action: state.Lookup, Table: 201}},
+	{"pref 562 iif lo ipproto udp dport 53 lookup main", state.Rule{Priority: 562, IIF: "lo", IPProto: 17, DPort: 53, Action: state.Lookup, Table: 254}},
+	{"pref 562 iif lo ipproto udp dport 123 lookup main", state.Rule{Priority: 562, IIF: "lo", IPProto: 17, DPort: 123, Action: state.Lookup, Table: 254}},
+	{"pref 563 ipproto 47 lookup 200", state.Rule{Priority: 563, IPProto: 47, Action: state.Lookup, Table: 200}},
+	{"pref 570 fwmark 0/0xff000000 lookup 200", state.Rule{Priority: 570, Mask: 0xff000000, Action: state.Lookup, Table: 200}},
 	{"pref 552 iif absent0 lookup 201", state.Rule{Priority: 552, IIF: "absent0", Action: state.Lookup, Table: 201}},
 }
 
@@ -250,6 +256,83 @@ func TestRulesAreWhatIpMakes(t *testing.T) {
 	apply(t, k, want)
 	if d := cmp.Diff(byIP, sh(t, show)); d != "" {
 		t.Errorf("ip made, we made: %s", d)
+	}
+}
+
+// What says more than we have words for is none of ours, also with our number: else it
+// would be taken for one that is wanted, or be removed.
+func TestRulesBeyondOurWordsAreNotOurs(t *testing.T) {
+	namespace(t)
+	k := open(t)
+	for _, six := range []bool{false, true} {
+		for i, more := range []string{
+			"ipproto udp dport 53-54", "ipproto udp sport 53", "ipproto udp sport 53 dport 53", "uidrange 0-7", "not from all fwmark 1/1", "tos 8",
+		} {
+			sh(t, fmt.Sprintf("%s rule add pref %d %s lookup main protocol 84", ipFamily(six), 530+i, more))
+		}
+	}
+	show := "ip -d rule show; ip -d -6 rule show"
+	before := sh(t, show)
+	want := empty()
+	for i := range 6 {
+		for _, six := range []bool{false, true} {
+			want.Rules = append(want.Rules, state.Rule{Priority: 540 + uint32(i), IPv6: six, IPProto: 17, DPort: 53, Action: state.Lookup, Table: 254, Protocol: 84})
+		}
+	}
+	want.Sort()
+	apply(t, k, want)
+	if n := strings.Count(sh(t, show), "ipproto udp dport 53 "); n != 12 {
+		t.Errorf("of ours there are %d:\n%s", n, sh(t, show))
+	}
+	apply(t, k, empty())
+	if d := cmp.Diff(before, sh(t, show)); d != "" {
+		t.Errorf("before, after: %s", d)
+	}
+}
+
+// A kernel that does not know ports would make a rule for all of them.
+func TestRulesByPortAreNotForOldKernels(t *testing.T) {
+	namespace(t)
+	k := open(t)
+	notStrict(t, k)
+	r := plan.Rule{Rule: state.Rule{Priority: 562, IPProto: 17, DPort: 53, Action: state.Lookup, Table: 254, Protocol: 84}}
+	err := k.Apply(context.Background(), []plan.Op{{Verb: plan.Add, Object: r}})
+	if err == nil || !strings.Contains(err.Error(), "the kernel has no rules by protocol and port") {
+		t.Errorf("it says %v", err)
+	}
+	if out := sh(t, "ip rule show pref 562"); out != "" {
+		t.Error(out)
+	}
+}
+
+// What follows the uplinks, and what is learned, is in no plan's way.
+func TestWhatFollowsIsSpared(t *testing.T) {
+	namespace(t)
+	veth(t)
+	sh(t, `for p in 85 86; do
+			ip route add default dev v0 table 110 metric $p proto $p; ip route add 10.9.0.0/24 dev v0 table 110 metric $p proto $p
+			ip rule add pref 550 lookup 1$p protocol $p; ip -6 rule add pref 550 lookup 1$p protocol $p
+		done`)
+	show := "ip route show table 110; ip rule show; ip -6 rule show"
+	before := sh(t, show)
+	want := empty()
+	want.Rules = []state.Rule{{Priority: 520, Action: state.Lookup, Table: 110, Protocol: 84}}
+	for _, metric := range []uint32{85, 86} {
+		want.Routes = append(want.Routes, state.Route{Table: 110, Dst: prefixOf("0.0.0.0/0"), Metric: metric, Type: state.Unreachable, Protocol: 84})
+	}
+	for _, strict := range []bool{true, false} {
+		k := open(t)
+		if !strict {
+			notStrict(t, k)
+		}
+		have := read(t, k, want)
+		if p := plan.Diff(have, want); len(p.Conflicts) > 0 || len(have.Routes) > 0 {
+			t.Errorf("strict %v: read %v, planned %s", strict, have.Routes, planText(p))
+		}
+		apply(t, k, empty())
+		if d := cmp.Diff(before, sh(t, show)); d != "" {
+			t.Errorf("before, after: %s", d)
+		}
 	}
 }
 

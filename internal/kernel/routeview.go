@@ -58,7 +58,7 @@ type routeQuery struct {
 	table    uint32 // 0: all
 	protocol uint8  // 0: all
 	device   int    // index; 0: all. A kernel that does not filter leaves it to keep.
-	not      uint8  // a protocol that is left out; 0: none
+	not      []byte // protocols that are left out
 	keep     func(state.Route) bool
 }
 
@@ -71,16 +71,18 @@ func (v *routeView) queries(strict bool) []routeQuery {
 		v.normalise(&r)
 		return r.Table == mainTable && v.inMain[r.Key()]
 	}
+	// What is learned, and what follows the uplinks, has a metric or a table of its own, and
+	// is in no other's way.
+	beside := []byte{v.owner.Learned(), v.owner.Following()}
 	if !strict {
-		return []routeQuery{{keep: func(r state.Route) bool { return ours(r) || used(r) || inTheWay(r) }}}
+		return []routeQuery{{not: beside, keep: func(r state.Route) bool { return ours(r) || used(r) || inTheWay(r) }}}
 	}
 	out := []routeQuery{{protocol: v.owner.Protocol, keep: func(r state.Route) bool { return !used(r) }}}
 	for _, t := range v.tables {
-		// Learned routes have a metric of their own, and are in no other's way.
-		out = append(out, routeQuery{table: t, not: v.owner.Learned(), keep: func(r state.Route) bool { return r.Table == t }})
+		out = append(out, routeQuery{table: t, not: beside, keep: func(r state.Route) bool { return r.Table == t }})
 	}
 	if len(v.inMain) > 0 {
-		out = append(out, routeQuery{table: mainTable, not: v.owner.Protocol, keep: inTheWay})
+		out = append(out, routeQuery{table: mainTable, not: append(beside, v.owner.Protocol), keep: inTheWay})
 	}
 	return out
 }

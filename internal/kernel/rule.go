@@ -71,11 +71,17 @@ func encodeRule(w *writer, kind, flags uint16, r state.Rule) {
 	if r.Suppress > 0 {
 		w.uint32(unix.FRA_SUPPRESS_PREFIXLEN, uint32(r.Suppress-1))
 	}
+	if r.IPProto != 0 {
+		w.uint8(unix.FRA_IP_PROTO, r.IPProto)
+	}
+	if r.DPort != 0 { // struct fib_rule_port_range: first and last
+		w.bytes(unix.FRA_DPORT_RANGE, native.AppendUint16(native.AppendUint16(nil, r.DPort), r.DPort))
+	}
 	w.uint8(unix.FRA_PROTOCOL, r.Protocol)
 }
 
-// decodeRule reads an RTM_NEWRULE message. What package state has no word for (ports,
-// users, goto) is left out: none of our rules has it.
+// decodeRule reads an RTM_NEWRULE message. What package state has no word for is left out:
+// see plainRule.
 func decodeRule(b []byte) (state.Rule, bool) {
 	if len(b) < sizeofRule {
 		return state.Rule{}, false
@@ -106,6 +112,12 @@ func decodeRule(b []byte) (state.Rule, bool) {
 			r.Table = number(v)
 		case unix.FRA_SUPPRESS_PREFIXLEN:
 			r.Suppress = int(int32(number(v))) + 1 // absent reads as -1
+		case unix.FRA_IP_PROTO:
+			r.IPProto = octet(v)
+		case unix.FRA_DPORT_RANGE:
+			if len(v) >= 4 {
+				r.DPort = native.Uint16(v)
+			}
 		case unix.FRA_PROTOCOL:
 			r.Protocol = octet(v)
 		}
@@ -120,6 +132,31 @@ func decodeRule(b []byte) (state.Rule, bool) {
 		r.Table = 0
 	}
 	return r, r.Action != ""
+}
+
+// fibRuleInvert is FIB_RULE_INVERT (linux/fib_rules.h): the rule is for all that it does not match.
+const fibRuleInvert = 2
+
+// ruleDSCP is FRA_DSCP, of Linux 6.14.
+const ruleDSCP = 0x19
+
+// plainRule reports whether package state has words for all that an RTM_NEWRULE message says.
+// A rule for which it has not is none of ours, whatever its protocol number is.
+func plainRule(b []byte) bool {
+	if len(b) < sizeofRule || b[3] != 0 || native.Uint32(b[8:])&fibRuleInvert != 0 {
+		return false
+	}
+	plain := true
+	attributes(b[sizeofRule:], func(kind uint16, v []byte) {
+		switch kind {
+		case unix.FRA_SPORT_RANGE, unix.FRA_UID_RANGE, unix.FRA_TUN_ID, unix.FRA_L3MDEV, unix.FRA_FLOW,
+			unix.FRA_SUPPRESS_IFGROUP, ruleDSCP:
+			plain = false
+		case unix.FRA_DPORT_RANGE:
+			plain = plain && len(v) >= 4 && native.Uint16(v) == native.Uint16(v[2:])
+		}
+	})
+	return plain
 }
 
 func octet(b []byte) uint8 {
@@ -139,7 +176,8 @@ func (k *Kernel) Rules(ctx context.Context) ([]state.Rule, error) {
 }
 
 // readRules returns the rules in our range, ours and others', and those with our protocol
-// elsewhere.
+// elsewhere; none that says more than package state has words for, as it could be taken for
+// one of ours.
 func (k *Kernel) readRules() ([]state.Rule, error) {
 	o := k.options.Owner
 	var out []state.Rule
@@ -151,7 +189,7 @@ func (k *Kernel) readRules() ([]state.Rule, error) {
 		rules, err := dump(k.route, &w, func(b []byte) (state.Rule, bool) {
 			r, ok := decodeRule(b)
 			inRange := o.RuleFirst <= r.Priority && r.Priority <= o.RuleLast
-			return r, ok && r.IPv6 == six && (inRange || o.Protocol != 0 && r.Protocol == o.Protocol)
+			return r, ok && plainRule(b) && r.IPv6 == six && (inRange || o.Protocol != 0 && r.Protocol == o.Protocol)
 		})
 		if six && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)) {
 			continue

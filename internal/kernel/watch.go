@@ -58,12 +58,14 @@ type RouteSource struct {
 // what we load is told). Links and IPv6 addresses are always told (the kernel names nobody).
 // Nothing that is told in vain does harm: the next Read finds nothing to do.
 //
-// Of routes those are told that have our protocol, those of the tables that Watch was
-// given, and default routes in main. A link is told when one of its state, name, MTU,
+// Of routes those are told that have our protocol or that of what follows the uplinks, those
+// of the tables that Watch was given, and default routes in main: of both families, also
+// those for some sources only and by several next hops. Of rules, what is learned is not
+// told, and what follows the uplinks is. A link is told when one of its state, name, MTU,
 // alias or kind is another than before.
 //
 // When a device goes down or loses an address the kernel removes IPv4 routes without a
-// word. Who is told of a link that is down, or of addresses, must look at its routes too.
+// word, those by several next hops when one of their devices is removed. Who is told of a link that is down, or of addresses, must look at its routes too.
 // Settings (sysctls) and WireGuard's peers are not told at all.
 type Watcher struct {
 	owner   state.Owner

@@ -1,0 +1,138 @@
+package kernel
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Messages and attributes of ctnetlink (linux/netfilter/nfnetlink_conntrack.h).
+const (
+	conntrackGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
+	conntrackDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2 // IPCTNL_MSG_CT_DELETE
+
+	ctTuple    = 1  // CTA_TUPLE_ORIG
+	ctMark     = 8  // CTA_MARK
+	ctID       = 12 // CTA_ID
+	ctZone     = 18 // CTA_ZONE
+	ctMarkMask = 21 // CTA_MARK_MASK
+)
+
+// ForgetFlows deletes the conntrack entries of the calling thread's namespace, of both
+// families, whose mark is mark within mask. What flows goes on as a new connection, by the
+// routes of now.
+//
+// The kernel is asked for the entries, and each is deleted by its tuple and number: a kernel
+// that does not know the filter of a deletion (before Linux 4.0) would delete every entry,
+// the one of the administrator's own session too. A mask of 0 would mean that, and panics.
+//
+// Where the kernel has no ctnetlink the error Is errors.ErrUnsupported.
+func ForgetFlows(ctx context.Context, mark, mask uint32) error {
+	if mask == 0 || mark&^mask != 0 {
+		panic(fmt.Sprintf("kernel: ForgetFlows with mark %#x and mask %#x", mark, mask))
+	}
+	err := forgetFlows(ctx, mark, mask)
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		// nfnetlink without the subsystem: net/netfilter/nfnetlink.c
+		err = fmt.Errorf("the kernel has no nf_conntrack_netlink (OpenWrt: kmod-nf-conntrack-netlink): %w, %w", errors.ErrUnsupported, err)
+	}
+	return wrap(fmt.Sprintf("forget flows with mark %#x/%#x", mark, mask), err)
+}
+
+func forgetFlows(ctx context.Context, mark, mask uint32) error {
+	s, err := openSocket(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	flows, err := readFlows(s, mark, mask)
+	if err != nil {
+		return err
+	}
+	for len(flows) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var w writer
+		batch := flows[:min(len(flows), maxBatch)]
+		for _, f := range batch {
+			f.encodeDelete(&w)
+		}
+		outcomes, _, err := s.execute(&w)
+		if err != nil {
+			return err
+		}
+		for _, err := range outcomes {
+			if err != nil && !errors.Is(err, unix.ENOENT) { // it ended by itself
+				return err
+			}
+		}
+		// One that is gone stops the sending: go on behind it.
+		flows = flows[len(outcomes):]
+	}
+	return nil
+}
+
+// flow is a conntrack entry: what it takes to delete that one and no other. The attributes
+// are the kernel's own bytes.
+type flow struct {
+	family          uint8
+	tuple, zone, id []byte
+	mark            uint32
+}
+
+// readFlows returns the entries whose mark is mark within mask. An old kernel does not
+// filter, and so it is looked at again.
+func readFlows(s *socket, mark, mask uint32) ([]flow, error) {
+	var w writer
+	w.begin(conntrackGet, 0, make([]byte, sizeofNfgenmsg)) // AF_UNSPEC: both families
+	w.bytes(ctMark, binary.BigEndian.AppendUint32(nil, mark))
+	w.bytes(ctMarkMask, binary.BigEndian.AppendUint32(nil, mask))
+	return dump(s, &w, func(b []byte) (flow, bool) {
+		f, ok := decodeFlow(b)
+		return f, ok && f.mark&mask == mark
+	})
+}
+
+// decodeFlow reads an IPCTNL_MSG_CT_NEW message; false where it has not what it takes to
+// delete the entry.
+func decodeFlow(b []byte) (flow, bool) {
+	if len(b) < sizeofNfgenmsg {
+		return flow{}, false
+	}
+	f := flow{family: b[0]}
+	attributes(b[sizeofNfgenmsg:], func(kind uint16, v []byte) {
+		switch kind {
+		case ctTuple:
+			f.tuple = append([]byte{}, v...)
+		case ctZone:
+			f.zone = append([]byte{}, v...)
+		case ctID:
+			f.id = append([]byte{}, v...)
+		case ctMark:
+			if len(v) >= 4 {
+				f.mark = binary.BigEndian.Uint32(v)
+			}
+		}
+	})
+	return f, len(f.tuple) > 0 && len(f.id) == 4
+}
+
+// encodeDelete adds an IPCTNL_MSG_CT_DELETE message. Without a tuple it would be one to delete
+// everything (net/netfilter/nf_conntrack_netlink.c, ctnetlink_del_conntrack).
+func (f flow) encodeDelete(w *writer) {
+	if len(f.tuple) == 0 {
+		panic("kernel: deletion of a flow without a tuple")
+	}
+	h := make([]byte, sizeofNfgenmsg)
+	h[0] = f.family
+	w.begin(conntrackDelete, 0, h)
+	w.bytes(unix.NLA_F_NESTED|ctTuple, f.tuple)
+	if len(f.zone) > 0 {
+		w.bytes(ctZone, f.zone)
+	}
+	w.bytes(ctID, f.id)
+}
