@@ -52,6 +52,7 @@ var benches = []bench{
 	{"failover", benchFailover},
 	{"agent", benchAgent},
 	{"clients", benchClients},
+	{"uplinks", benchUplinks},
 	{"kernel", benchKernel},
 }
 

@@ -38,6 +38,7 @@ type Agent struct {
 	routing  *routing
 	observer *observer
 	roaming  *roaming
+	egress   *egress
 
 	changed   chan struct{}                                                         // the file may have changed
 	reloads   chan bool                                                             // to the loader; true: take the file whatever is applied
@@ -59,6 +60,8 @@ func New(o Options) *Agent {
 	a.observer = newObserver(&o.Machine, a.problems)
 	a.roaming = newRoaming(&o.Machine, a.problems)
 	a.routing.displaced = a.roaming.displaced
+	a.egress = newEgress(&a.o.Machine, h, a.problems)
+	a.egress.changed = a.observer.look
 	a.base = &base{
 		o: &a.o, hub: h, away: a.roaming.away, problems: a.problems, first: true,
 		record: make(chan struct{}, 1), calls: make(chan func(context.Context)),
@@ -83,6 +86,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.load(ctx, loads) })
 	wg.Go(func() { a.observer.run(ctx) })
 	wg.Go(func() { a.roaming.run(ctx) })
+	wg.Go(func() { a.egress.run(ctx) })
 	if a.o.Source != nil {
 		wg.Go(func() { a.problems.set("inotify", a.watchFile(ctx, a.o.Source.Name(), a.changed)) })
 	}
@@ -106,7 +110,7 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // retire ends the base loop, says goodbye to the neighbours and takes the learned routes
-// away. When said returns the agent ends.
+// away, and those that follow the uplinks. When said returns the agent ends.
 func (a *Agent) retire(ctx context.Context, said func() error) error {
 	a.once.Lock()
 	if a.retired != nil {
@@ -120,6 +124,9 @@ func (a *Agent) retire(ctx context.Context, said func() error) error {
 	a.halt() // it may wait for the lock, which who asks this holds
 	<-a.ended
 	if err := a.routing.retire(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	if err := a.egress.retire(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	return said()
@@ -147,6 +154,7 @@ func (a *Agent) ask(force bool) {
 
 // follow is told what is applied, by the base loop, after each pass.
 func (a *Agent) follow(ctx context.Context, w Wanted) {
+	a.egress.follow(w)
 	a.routing.follow(ctx, w)
 	a.observer.follow(w, a.routing.host())
 	a.roaming.follow(w, a.routing.host())

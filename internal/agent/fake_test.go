@@ -253,7 +253,7 @@ func (s *fakeSocket) Close() error   { s.once.Do(func() { close(s.closed) }); re
 
 // machine returns a Machine of fakes.
 func machine(k, learned *fakeKernel, eyes *fakeEyes, s *fakeSocket) Machine {
-	return Machine{
+	m := Machine{
 		Kernel:      func(Wanted) (Kernel, error) { return k, nil },
 		Table:       func(state.Owner, uint8) (RouteTable, error) { return learned, nil },
 		Eyes:        func(Wanted) (Eyes, error) { return eyes, nil },
@@ -266,6 +266,8 @@ func machine(k, learned *fakeKernel, eyes *fakeEyes, s *fakeSocket) Machine {
 			return r, nil
 		},
 	}
+	newFakeWays().into(&m)
+	return m
 }
 
 func quietLog() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }

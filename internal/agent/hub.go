@@ -20,6 +20,8 @@ const (
 	Announce = "announced"
 	Withdraw = "withdrawn"
 
+	Uplink = "uplink" // one works, or does not any more
+
 	ClientCame  = "client came" // a roaming device completed a handshake here
 	ClientMoved = "client moved"
 	ClientGone  = "client gone"

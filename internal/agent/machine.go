@@ -7,6 +7,7 @@ import (
 
 	"tombolo/internal/babel/mac"
 	"tombolo/internal/babel/udp"
+	"tombolo/internal/health"
 	"tombolo/internal/kernel"
 	"tombolo/internal/key"
 	"tombolo/internal/plan"
@@ -85,6 +86,18 @@ type RouteTable interface {
 	Close()
 }
 
+// Ways is what follows the uplinks. It serves one goroutine, and may only touch routes and
+// rules with the protocol that it was opened for.
+type Ways interface {
+	RouteTable
+	// Device returns how a device is; false where there is none of that name.
+	Device(name string) (kernel.Device, bool, error)
+	// Defaults returns the default routes of a protocol in some tables.
+	Defaults(ctx context.Context, tables []uint32, protocol uint8) ([]kernel.Default, error)
+	// SetDefault puts one in the place of what is there; one without hops removes it.
+	SetDefault(ctx context.Context, protocol uint8, d kernel.Default) error
+}
+
 // Eyes look at a router and change nothing. They serve one goroutine.
 type Eyes interface {
 	// Device returns how a device is; false where there is none of that name.
@@ -137,12 +150,18 @@ type Socket interface {
 type Machine struct {
 	Kernel func(Wanted) (Kernel, error)
 	Table  func(owner state.Owner, protocol uint8) (RouteTable, error)
+	Ways   func(owner state.Owner, protocol uint8) (Ways, error)
 	Eyes   func(Wanted) (Eyes, error)
 	Meter  func() (Meter, error)
 	Socket func(start time.Time) (Socket, error)
 	Door   func(Wanted) (Door, error)
 	// Initiations of a WireGuard that listens on a UDP port.
 	Initiations func(port uint16) (Initiations, error)
+	// Check looks through an uplink's device whether it works, until ctx ends. Its packets
+	// have the mark.
+	Check func(ctx context.Context, c state.Check, device string, mark uint32, report func(health.Status))
+	// ForgetFlows has conntrack forget the connections with a mark.
+	ForgetFlows func(ctx context.Context, mark, mask uint32) error
 	// MAC returns the key of a segment.
 	MAC func(s key.Store, name string) (mac.Key, error)
 	// Resolve finds where the endpoints lead.

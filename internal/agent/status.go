@@ -24,7 +24,7 @@ func (a *Agent) status(ctx context.Context) (api.Status, error) {
 		Network: r.Network, Site: r.Site, Version: a.o.Version, Started: a.started, Now: time.Now(),
 		Source: w.File, Problems: a.problems.list(), LastChange: changed,
 		Announced: seen.announc, Waiting: a.o.Records.Waiting(),
-		LANs: []api.Device{}, Uplinks: []api.Device{}, Clients: []api.Client{},
+		LANs: []api.Device{}, Uplinks: []api.Uplink{}, Clients: []api.Client{},
 	}
 	if s.Announced == nil {
 		s.Announced = []api.Announcement{}
@@ -58,7 +58,7 @@ func (a *Agent) status(ctx context.Context) (api.Status, error) {
 		s.LANs = append(s.LANs, deviceOf(l.Device, seen))
 	}
 	for _, u := range r.Uplinks {
-		s.Uplinks = append(s.Uplinks, deviceOf(u.Device, seen))
+		s.Uplinks = append(s.Uplinks, a.egress.uplink(deviceOf(u.Device, seen)))
 	}
 	return s, nil
 }

@@ -64,7 +64,7 @@ type Status struct {
 
 	Links     []Link         `json:"links"`
 	LANs      []Device       `json:"lans"`
-	Uplinks   []Device       `json:"uplinks"`
+	Uplinks   []Uplink       `json:"uplinks"`
 	Announced []Announcement `json:"announced"`
 	Clients   []Client       `json:"clients"` // that may enter here, by name
 
@@ -111,6 +111,19 @@ type Device struct {
 	State     string         `json:"state"` // "up", "without carrier", "down" or "missing"
 	Addresses []netip.Prefix `json:"addresses"`
 	Gateways  []netip.Addr   `json:"gateways"`
+}
+
+// Uplink is an uplink's device, and whether it leads anywhere.
+type Uplink struct {
+	Device
+	Works   bool `json:"works"`   // it has an address and a gateway, and its check passes
+	Carries bool `json:"carries"` // new flows leave by it
+
+	// What its check says; zero values where it has none.
+	Checked bool          `json:"checked"`
+	Since   time.Time     `json:"since,omitzero"` // of Works
+	RTT     time.Duration `json:"rtt"`            // 0: not known
+	Loss    float64       `json:"loss"`           // 0 to 1
 }
 
 // Client is a roaming device that may enter at this router.

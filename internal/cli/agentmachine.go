@@ -9,6 +9,7 @@ import (
 	"tombolo/internal/babel/mac"
 	"tombolo/internal/babel/udp"
 	"tombolo/internal/endpoint"
+	"tombolo/internal/health"
 	"tombolo/internal/kernel"
 	"tombolo/internal/key"
 	"tombolo/internal/state"
@@ -32,7 +33,17 @@ func (a *app) agentMachine() agent.Machine {
 			}
 			return agentTable{agentKernel{k}, o}, nil
 		},
-		Meter: func() (agent.Meter, error) { return kernel.OpenMeter() },
+		Ways: func(o state.Owner, protocol uint8) (agent.Ways, error) {
+			o.Protocol = protocol
+			k, err := a.open(state.Router{Owner: o}, key.Store{})
+			if err != nil {
+				return nil, err
+			}
+			return agentTable{agentKernel{k}, o}, nil
+		},
+		Check:       health.Run,
+		ForgetFlows: kernel.ForgetFlows,
+		Meter:       func() (agent.Meter, error) { return kernel.OpenMeter() },
 		Eyes: func(w agent.Wanted) (agent.Eyes, error) {
 			k, err := a.open(w.Router, w.Keys)
 			if err != nil {

@@ -251,8 +251,10 @@ func (a *app) down(ctx context.Context, keys string) error {
 	if err := a.retireAgent(ctx); err != nil {
 		a.say("warning: %v", err)
 	}
-	if err := a.forgetLearned(ctx, wanted, store); err != nil {
-		return err
+	for _, protocol := range []uint8{wanted.Owner.Learned(), wanted.Owner.Following()} {
+		if err := a.forgetLearned(ctx, wanted, store, protocol); err != nil {
+			return err
+		}
 	}
 	if err := k.Apply(ctx, p.Ops); err != nil {
 		return err // and what waits for its confirmation still waits
@@ -268,12 +270,12 @@ func (a *app) down(ctx context.Context, keys string) error {
 	return a.forgetWanted()
 }
 
-// forgetLearned removes the routes that an agent learned, and the rules that lead to them:
+// forgetLearned removes the routes of a protocol that an agent made, and the rules that lead to them:
 // those that lead nowhere do not go with an interface, and an agent that was killed took
 // none away.
-func (a *app) forgetLearned(ctx context.Context, wanted state.Router, store key.Store) error {
+func (a *app) forgetLearned(ctx context.Context, wanted state.Router, store key.Store, protocol uint8) error {
 	learned := state.Router{Version: state.Version, Owner: wanted.Owner}
-	learned.Owner.Protocol = wanted.Owner.Learned()
+	learned.Owner.Protocol = protocol
 	k, err := a.open(learned, store)
 	if err != nil {
 		return err

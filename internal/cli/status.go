@@ -75,7 +75,7 @@ func (a *app) statusText(s *api.Status) string {
 	a.links(&b, s)
 	a.clients(&b, s)
 	a.devices(&b, "LAN", s.LANs)
-	a.devices(&b, "uplink", s.Uplinks)
+	a.uplinks(&b, s)
 	a.announced(&b, s)
 	return b.String()
 }
@@ -202,6 +202,33 @@ func (a *app) devices(b *strings.Builder, what string, ds []api.Device) {
 	t := &table{title: []string{what, "state", "addresses", "gateways"}}
 	for _, d := range ds {
 		t.row(d.Name, a.paint(colourOf(d.State), d.State), words(d.Addresses), words(d.Gateways))
+	}
+	b.WriteString("\n")
+	t.write(b)
+}
+
+// uplinks says of the uplinks also whether they lead anywhere.
+func (a *app) uplinks(b *strings.Builder, s *api.Status) {
+	if len(s.Uplinks) == 0 {
+		return
+	}
+	t := &table{title: []string{"uplink", "state", "for", "rtt", "loss", "new flows", "addresses", "gateways"}, right: "  rrr"}
+	for _, u := range s.Uplinks {
+		state, colour := u.State, colourOf(u.State)
+		since, rtt, loss, carries := "", "", "", ""
+		if u.State == "up" {
+			state = "works"
+			if !u.Works {
+				state, colour = "does not work", red
+			}
+		}
+		if u.Checked {
+			since, rtt, loss = age(u.Since, s.Now), fmt.Sprintf("%.1f ms", milliseconds(u.RTT)), fmt.Sprintf("%.0f%%", 100*u.Loss)
+		}
+		if u.Carries {
+			carries = "yes"
+		}
+		t.row(u.Name, a.paint(colour, state), since, rtt, loss, carries, words(u.Addresses), words(u.Gateways))
 	}
 	b.WriteString("\n")
 	t.write(b)

@@ -125,10 +125,12 @@ func tunnelRoutes(tunnels []tunnelMark, set spec.Settings) []state.Route {
 	return out
 }
 
+var linkLocal6 = netip.MustParsePrefix("fe80::/10")
+
 // inside returns what the network's own addresses are: whoever comes from there is answered
 // by the fabric's routes.
 func (c *compiler) inside(i int, r *state.Router) []netip.Prefix {
-	out := []netip.Prefix{c.n.Overlay, c.n.Overlay6}
+	out := []netip.Prefix{c.n.Overlay, c.n.Overlay6, linkLocal6} // speakers of routing protocols are neighbours
 	out = append(out, c.clients.pool...)
 	lans, _ := ownPrefixes(&c.n.Sites[i])
 	for _, p := range append(fabric(*r), lans...) {
