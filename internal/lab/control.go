@@ -25,8 +25,9 @@ type command struct {
 	OneWay  bool         `json:"oneWay,omitempty"` // cut, heal, change, paths
 	Words   []string     `json:"words,omitempty"`  // change
 	Path    *Path        `json:"path,omitempty"`   // path
-	Site    string       `json:"site,omitempty"`   // relet
-	Device  string       `json:"device,omitempty"` // relet; empty: the first
+	Site    string       `json:"site,omitempty"`   // relet, carrier
+	Device  string       `json:"device,omitempty"` // relet, carrier; empty: the first
+	On      bool         `json:"on,omitempty"`     // carrier
 	Address netip.Prefix `json:"address,omitzero"` // relet; zero: the next
 }
 
@@ -41,6 +42,9 @@ const (
 	doRelet    = "relet"
 	doRoam     = "roam"
 	doCounters = "counters"
+	doCarrier  = "carrier"
+	doUplinks  = "uplinks" // answers with what each has sent
+	doReset    = "reset"   // begins anew to count that
 )
 
 // answer is what the lab's process says to a command: one line of JSON, and with enter
@@ -50,6 +54,7 @@ type answer struct {
 	Address  netip.Prefix       `json:"address,omitzero"`
 	Counters *internet.Counters `json:"counters,omitempty"`
 	Paths    []Path             `json:"paths,omitempty"`
+	Uplinks  []UplinkCount      `json:"uplinks,omitempty"`
 
 	node *namespaces
 	rest func(context.Context) error // to be done before the answer goes out
@@ -172,6 +177,13 @@ func (d *daemon) do(ctx context.Context, c command) (a answer, err error) {
 	case doRelet:
 		a.Address, err = d.relet(ctx, c.Site, c.Device, c.Address)
 		return a, err
+	case doCarrier:
+		return a, d.carrier(ctx, c.Site, c.Device, c.On)
+	case doUplinks:
+		a.Uplinks, err = d.uplinkCounts(ctx)
+		return a, err
+	case doReset:
+		return a, d.resetCounts(ctx)
 	case doRoam:
 		a.rest, err = d.roam(c.Node, c.To)
 		return a, err

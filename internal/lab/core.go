@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -103,6 +104,24 @@ func (w wire) raise(l *layout, i int) error {
 					return err
 				}
 			}
+			if err := w.routeTo(&u, s.device); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// routeTo makes the routes to what the provider routes to an uplink.
+func (w wire) routeTo(u *uplink, device string) error {
+	for _, p := range u.routed {
+		via := slices.IndexFunc(u.addresses(), func(a netip.Prefix) bool { return a.Addr().Is4() == p.Addr().Is4() })
+		if via < 0 {
+			continue // the uplink has no address of that family
+		}
+		err := w.add(route{dst: p, gateway: u.addresses()[via].Addr(), device: device, protocol: protoStatic})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -213,6 +232,26 @@ func (w wire) markRule(a netip.Addr, mark uint32, table int) error {
 // routeAliases routes to the uplinks that core knows by another address, by the marks of
 // diverted.translate.
 func (w wire) routeAliases(l *layout) error {
+	if err := w.aliasRoutes(l); err != nil {
+		return err
+	}
+	mark := aliasMark
+	for _, r := range l.routers {
+		for _, u := range r.uplinks {
+			if !u.alias.IsValid() {
+				continue
+			}
+			if err := w.markRule(u.alias, uint32(mark), mark); err != nil {
+				return err
+			}
+			mark++
+		}
+	}
+	return nil
+}
+
+// aliasRoutes makes the routes to them.
+func (w wire) aliasRoutes(l *layout) error {
 	n := 0
 	for _, r := range l.routers {
 		for _, u := range r.uplinks {
@@ -228,9 +267,6 @@ func (w wire) routeAliases(l *layout) error {
 				if err := w.add(r); err != nil {
 					return err
 				}
-			}
-			if err := w.markRule(u.alias, uint32(mark), mark); err != nil {
-				return err
 			}
 		}
 	}

@@ -27,6 +27,9 @@ type daemon struct {
 	given  map[pair]internet.Impairment // what the emulator was told
 	loaded string                       // core's ruleset
 
+	filtered  string          // the providers' ruleset
+	unplugged map[string]bool // uplinks without carrier, by place
+
 	record  record
 	nodes   map[string]*namespaces
 	device  *internet.Device
@@ -46,10 +49,11 @@ type daemon struct {
 func newDaemon(dir string, w WireGuard, report func(Event)) (*daemon, error) {
 	d := &daemon{
 		dir: dir, report: report, wireguard: w,
-		nodes:   map[string]*namespaces{},
-		clients: map[string]*dhcpClient{},
-		roamers: map[string]*roamer{},
-		fatal:   make(chan error, 1),
+		nodes:     map[string]*namespaces{},
+		clients:   map[string]*dhcpClient{},
+		unplugged: map[string]bool{},
+		roamers:   map[string]*roamer{},
+		fatal:     make(chan error, 1),
 	}
 	if err := readJSON(filepath.Join(dir, configFile), &d.config); err != nil {
 		return nil, err

@@ -26,13 +26,19 @@ const (
 type dhcpClient struct {
 	node   *namespaces
 	uplink *uplink
-	kick   chan chan error // asks to renew now; the answer is how that went
-	lease  *nclient4.Lease
-	has    netip.Prefix // the address that is set
+	kick   chan errand
+	lease  *nclient4.Lease // nil: none
+	has    netip.Prefix    // the address that is set
+}
+
+// errand is what a running client is asked to do now; the answer is how that went.
+type errand struct {
+	do     func(context.Context) error
+	answer chan error
 }
 
 func newDHCPClient(node *namespaces, u *uplink) *dhcpClient {
-	return &dhcpClient{node: node, uplink: u, kick: make(chan chan error)}
+	return &dhcpClient{node: node, uplink: u, kick: make(chan errand)}
 }
 
 // acquire gets a lease and configures the uplink with it.
@@ -46,8 +52,25 @@ func (c *dhcpClient) acquire(ctx context.Context) error {
 	return c.configure(lease)
 }
 
-// renew asks for the same address again, and where it is refused for another one.
+// release takes the address away, and with it the kernel its routes: what systemd-networkd
+// and OpenWrt's netifd do when a device loses its carrier.
+func (c *dhcpClient) release(context.Context) error {
+	if !c.has.IsValid() {
+		return nil
+	}
+	err := c.node.wired(func(w wire) error { return w.unassign(c.uplink.device, c.has) })
+	if err == nil {
+		c.lease, c.has = nil, netip.Prefix{}
+	}
+	return err
+}
+
+// renew asks for the same address again, and where it is refused for another one. Without
+// a lease there is nothing to renew.
 func (c *dhcpClient) renew(ctx context.Context) error {
+	if c.lease == nil {
+		return nil
+	}
 	lease, err := c.ask(func(client *nclient4.Client) (*nclient4.Lease, error) {
 		return client.Renew(ctx, c.lease, dhcpv4.WithBroadcast(true))
 	})
@@ -110,22 +133,22 @@ func (c *dhcpClient) configure(lease *nclient4.Lease) error {
 	return err
 }
 
-// run renews the lease at half of its time, and when it is asked to, until ctx ends.
+// run renews the lease at half of its time, and does what it is asked to, until ctx ends.
 // While the server does not answer it keeps the address, and asks again soon.
 func (c *dhcpClient) run(ctx context.Context) error {
 	timer := time.NewTimer(leaseTime / 2)
 	defer timer.Stop()
 	for {
-		var answer chan error
+		do := errand{do: c.renew}
 		select {
 		case <-ctx.Done():
 			return nil
-		case answer = <-c.kick:
+		case do = <-c.kick:
 		case <-timer.C:
 		}
-		err := c.renew(ctx)
-		if answer != nil {
-			answer <- err
+		err := do.do(ctx)
+		if do.answer != nil {
+			do.answer <- err
 		}
 		wait := leaseTime / 2
 		if err != nil {
@@ -135,11 +158,11 @@ func (c *dhcpClient) run(ctx context.Context) error {
 	}
 }
 
-// renewNow has the running client renew, and waits for it.
-func (c *dhcpClient) renewNow(ctx context.Context) error {
+// now has the running client do something, and waits for it.
+func (c *dhcpClient) now(ctx context.Context, do func(context.Context) error) error {
 	answer := make(chan error, 1)
 	select {
-	case c.kick <- answer:
+	case c.kick <- errand{do, answer}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -42,6 +42,10 @@ type Uplink struct {
 	Addresses []netip.Prefix    `json:"addresses,omitempty"` // to be leased; at most one of each family
 	Gateway   netip.Addr        `json:"gateway,omitzero"`    // IPv4; zero: the first address of the subnet
 	Segment   string            `json:"segment,omitempty"`   // uplinks that name the same one share a wire
+
+	// Routed are prefixes that the provider routes to the uplink, beside its own addresses,
+	// and so takes as sources from there; at most one of each family.
+	Routed []netip.Prefix `json:"routed,omitempty"`
 }
 
 // Path is what happens to packets from one place to another. A place is a site, a site's

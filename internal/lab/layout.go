@@ -56,6 +56,8 @@ type uplink struct {
 	// knows address4 by: something on the way translates one to one, both ways.
 	alias netip.Addr
 	spare netip.Addr // for an alias
+
+	routed []netip.Prefix // what the provider routes to the uplink, beside its addresses
 }
 
 // place is the uplink's name in the emulated Internet.
@@ -179,7 +181,7 @@ func (b *builder) taken(routers []state.Router, clients []Client) []netip.Prefix
 	}
 	for _, s := range b.file.Sites {
 		for _, u := range s.Uplinks {
-			out = append(out, u.Addresses...)
+			out = append(append(out, u.Addresses...), u.Routed...)
 			if u.Public.IsValid() {
 				out = append(out, hostPrefix(u.Public))
 			}
@@ -365,4 +367,19 @@ func (l *layout) uplink(site, device string) *uplink {
 		}
 	}
 	return nil
+}
+
+// alone says for each segment whether one uplink has it for itself.
+func (l *layout) alone() []bool {
+	n := make([]int, len(l.segments))
+	for _, r := range l.routers {
+		for _, u := range r.uplinks {
+			n[u.segment]++
+		}
+	}
+	out := make([]bool, len(n))
+	for i := range n {
+		out[i] = n[i] == 1
+	}
+	return out
 }

@@ -60,6 +60,10 @@ func lanPort(device string) string {
 	return name[:len(name)-len("port")] + "host"
 }
 
+// metric6 is what the kernel takes for an IPv6 route of which no metric is said, and so for
+// an advertised one (Linux include/uapi/linux/ipv6_route.h, IP6_RT_PRIO_USER).
+const metric6 = 1024
+
 // makeUplink configures a router's end of an uplink and sets it up.
 func (w wire) makeUplink(u *uplink) error {
 	if isBridge(u.device) {
@@ -76,7 +80,7 @@ func (w wire) makeUplink(u *uplink) error {
 		accept = "0"
 	}
 	conf := "ipv6/conf/" + u.device + "/"
-	metric := setting{conf + "ra_defrtr_metric", fmt.Sprint(1024 + u.metric)}
+	metric := setting{conf + "ra_defrtr_metric", fmt.Sprint(metric6 + u.metric)}
 	if err := setAll([]setting{{conf + "accept_ra", accept}, metric}); err != nil {
 		return err
 	}
@@ -96,7 +100,7 @@ func (w wire) makeUplink(u *uplink) error {
 		}
 	}
 	if u.gateway6.IsValid() {
-		return w.addDefault(u.device, u.gateway6, u.metric)
+		return w.addDefault(u.device, u.gateway6, metric6+u.metric)
 	}
 	return nil
 }

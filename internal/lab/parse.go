@@ -224,6 +224,7 @@ func (p *parser) uplinkKeys(u *Uplink, described state.Uplink) fields {
 		"address": leased(func(n *yaml.Node) { u.Addresses = p.prefixes(n) }),
 		"gateway": leased(func(n *yaml.Node) { u.Gateway = p.address4(n) }),
 		"segment": func(n *yaml.Node) { u.Segment = p.text(n) },
+		"routed":  func(n *yaml.Node) { u.Routed = p.routed(n) },
 	}
 }
 
@@ -257,6 +258,17 @@ func (p *parser) prefixes(n *yaml.Node) []netip.Prefix {
 	}
 	if len(out) > 2 || len(out) == 2 && out[0].Addr().Is4() == out[1].Addr().Is4() {
 		p.wrong(n, "", "give at most one IPv4 and one IPv6 address")
+	}
+	return out
+}
+
+// routed reads prefixes, one or one of each family.
+func (p *parser) routed(n *yaml.Node) []netip.Prefix {
+	out := p.prefixes(n)
+	for _, x := range out {
+		if x != x.Masked() {
+			p.wrong(n, "", "%s is an address, and not the prefix %s", x, x.Masked())
+		}
 	}
 	return out
 }

@@ -28,17 +28,12 @@ func (p *place) inside() bool { return p.where.NAT.Kind != internet.None }
 
 // places returns the places of a layout: uplinks in its order, then hosts.
 func (l *layout) places() []place {
-	alone := make([]int, len(l.segments))
-	for _, r := range l.routers {
-		for _, u := range r.uplinks {
-			alone[u.segment]++
-		}
-	}
+	alone := l.alone()
 	var out []place
 	for _, r := range l.routers {
 		for _, u := range r.uplinks {
 			p := place{name: u.place(), site: r.site, device: l.segments[u.segment].device, segment: u.segment}
-			p.where = internet.Place{Name: p.name, NAT: u.nat, Prefixes: u.prefixes(alone[u.segment] == 1)}
+			p.where = internet.Place{Name: p.name, NAT: u.nat, Prefixes: u.prefixes(alone[u.segment])}
 			if u.alias.IsValid() {
 				p.own, p.alias = u.address4.Addr(), u.alias
 			}
@@ -57,7 +52,7 @@ func (l *layout) places() []place {
 
 // prefixes returns what lies at an uplink: its addresses, and where no other shares its
 // wire, all of the IPv6 prefix that it may form addresses in or be delegated, and what
-// is behind its NAT.
+// is behind its NAT; and what the provider routes to it.
 func (u *uplink) prefixes(alone bool) []netip.Prefix {
 	var out []netip.Prefix
 	add := func(p netip.Prefix) {
@@ -77,6 +72,9 @@ func (u *uplink) prefixes(alone bool) []netip.Prefix {
 			add(p)
 		}
 	}
+	for _, p := range u.routed {
+		add(p)
+	}
 	return sortPrefixes(out)
 }
 
@@ -90,6 +88,7 @@ type paths struct {
 	normal  internet.Impairment          // where nothing else is said
 	said    map[pair]internet.Impairment // what is said of a pair
 	severed map[pair]bool                // what Cut cut, over what is said
+	mute    map[int]bool                 // uplinks whose provider hears nothing any more
 }
 
 // newPaths puts together what the file says. What names an uplink is stronger than what
@@ -101,6 +100,7 @@ func newPaths(l *layout, file File) (*paths, error) {
 		normal:  file.Default.Impairment,
 		said:    map[pair]internet.Impairment{},
 		severed: map[pair]bool{},
+		mute:    map[int]bool{},
 	}
 	for i := range p.places {
 		for _, name := range []string{p.places[i].name, p.places[i].site} {
@@ -234,6 +234,7 @@ func (p *paths) cut(from, to string, both, cut bool) error {
 			delete(p.severed, at)
 		}
 	}
+	p.silence(from, to, paths, cut)
 	return nil
 }
 
@@ -279,4 +280,28 @@ func (p *paths) apply(e *internet.Engine, last map[pair]internet.Impairment) (ma
 		}
 	}
 	return now, errors.Join(mistakes...)
+}
+
+// muted returns the places from which nothing is heard, by name.
+func (p *paths) muted() map[string]bool {
+	out := map[string]bool{}
+	for i := range p.mute {
+		out[p.places[i].name] = true
+	}
+	return out
+}
+
+// silence notes that a place was cut from everything, its provider's own addresses
+// included; and what heals any of its paths takes that back.
+func (p *paths) silence(from, to string, paths []pair, cut bool) {
+	for _, at := range paths {
+		for _, i := range []int{at.from, at.to} {
+			switch {
+			case !cut:
+				delete(p.mute, i)
+			case to == "" && p.places[i].segment >= 0 && slices.Contains(p.named[from], i):
+				p.mute[i] = true
+			}
+		}
+	}
 }

@@ -34,15 +34,13 @@ func (d *daemon) impair(ctx context.Context) error {
 	if err := errors.Join(err, inner); err != nil {
 		return fmt.Errorf("change paths: %w", err)
 	}
-	ruleset := d.paths.divert().ruleset()
-	if ruleset == d.loaded {
-		return nil
+	if ruleset := d.paths.divert().ruleset(); ruleset != d.loaded {
+		if err := d.nodes[d.layout.core].load(ctx, ruleset); err != nil {
+			return err
+		}
+		d.loaded = ruleset
 	}
-	if err := d.nodes[d.layout.core].load(ctx, ruleset); err != nil {
-		return err
-	}
-	d.loaded = ruleset
-	return nil
+	return d.filter(ctx)
 }
 
 // provide tells the DHCP server and the advertiser what they have to say.
@@ -88,6 +86,9 @@ func (d *daemon) relet(ctx context.Context, site, device string, address netip.P
 	if u == nil || !u.dhcp {
 		return netip.Prefix{}, fmt.Errorf("there is no uplink %s/%s with DHCP", site, device)
 	}
+	if d.paths.muted()[u.place()] || d.unplugged[u.place()] {
+		return netip.Prefix{}, fmt.Errorf("lease another address to %s: it is cut off, and would not hear of it", u.place())
+	}
 	before := *u
 	if !address.IsValid() {
 		address = d.layout.nextAddress(u)
@@ -114,7 +115,12 @@ func (d *daemon) relet(ctx context.Context, site, device string, address netip.P
 	if err := d.moved(ctx); err != nil {
 		return netip.Prefix{}, err
 	}
-	return address, d.clients[u.place()].renewNow(ctx)
+	err := d.nodes[d.layout.core].wired(func(w wire) error { return w.routeTo(u, s.device) })
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	c := d.clients[u.place()]
+	return address, c.now(ctx, c.renew)
 }
 
 // moved brings everything in line with addresses that have changed.

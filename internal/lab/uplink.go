@@ -72,6 +72,7 @@ func (b *builder) uplinks(r state.Router) []uplink {
 			metric: 100 * i,
 			dhcp:   described.DHCP,
 			six:    blocks.six,
+			routed: said.Routed,
 		}
 		u.spare, _ = addressAt(blocks.private, 2)
 		if u.mtu == 0 {

@@ -45,6 +45,18 @@ func (w wire) up(device string) error {
 	return nil
 }
 
+// down sets a device down.
+func (w wire) down(device string) error {
+	link, err := w.link(device)
+	if err != nil {
+		return err
+	}
+	if err := w.LinkSetDown(link); err != nil {
+		return fmt.Errorf("set %s down: %w", device, err)
+	}
+	return nil
+}
+
 func (w wire) link(device string) (netlink.Link, error) {
 	link, err := w.LinkByName(device)
 	if err != nil {
