@@ -33,7 +33,8 @@ A host in a LAN is called SITE.host; "tombolo lab list" shows all names.`,
 		a.labPingCommand(&name),
 		a.labCutCommand(&name, "cut", "Cut the paths between two places, or all of one, silently", (*lab.Lab).Cut, (*lab.Lab).CutOneWay),
 		a.labCutCommand(&name, "heal", "Take back what cut did", (*lab.Lab).Heal, (*lab.Lab).HealOneWay),
-		a.labPathCommand(&name), a.labRoamCommand(&name), a.labServeCommand())
+		a.labPathCommand(&name), a.labCarrierCommand(&name), a.labLeaseCommand(&name), a.labCountersCommand(&name),
+		a.labRoamCommand(&name), a.labServeCommand())
 	return c
 }
 

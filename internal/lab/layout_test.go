@@ -73,7 +73,7 @@ func TestExamplesAreLaidOut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, name+".txt", describe(l, p)+"\nhosts:\n"+string(l.hostsText())+"\n"+p.divert().ruleset()+"\n"+string(file)+"\n")
+			golden(t, name+".txt", describe(l, p)+"\nhosts:\n"+string(l.hostsText())+"\n"+p.divert().ruleset()+"\n"+l.providers(nil).ruleset()+"\n"+string(file)+"\n")
 			if err := internet.New(1).SetPlaces(wheres(p)); err != nil {
 				t.Errorf("the emulator refuses the places: %v", err)
 			}
