@@ -42,7 +42,7 @@ type Destination string
 // The destinations.
 const (
 	ToLink     Destination = "link"     // the provider's own addresses and all hosts of the wire: DHCP, neighbours
-	ToSite     Destination = "site"     // an uplink of a site or a roaming device: mostly tunnels
+	ToSite     Destination = "site"     // an uplink of a site or a roaming device, or what was one: mostly tunnels
 	ToInternet Destination = "internet" // an Internet host, or an address that nobody in the lab has
 )
 
@@ -257,6 +257,11 @@ func (l *layout) destination(to netip.Addr, places []place) (Destination, string
 			return ToInternet, p.name
 		case inside, p.where.NAT.Kind != internet.None && p.where.NAT.Public == to:
 			return ToSite, p.name
+		}
+	}
+	for _, s := range l.segments {
+		if s.connects(hostPrefix(to)) {
+			return ToSite, ""
 		}
 	}
 	return ToInternet, ""

@@ -115,11 +115,14 @@ func (p providers) ruleset() string {
 	count := func(set, family string) string {
 		return fmt.Sprintf("update @%s { iif . ether saddr . %[2]s saddr . %[2]s daddr . meta l4proto counter }", set, family)
 	}
+	dead := "" // no rule costs no time
+	if len(p.mute) > 0 {
+		dead = "\t\tiif . ether saddr @mute drop\n"
+	}
 	fmt.Fprintf(&s, `	chain right {
 		%s
 		%s
-		iif . ether saddr @mute drop
-	}
+%s	}
 	chain wrong {
 		%s
 		%s
@@ -132,7 +135,7 @@ func (p providers) ruleset() string {
 		goto wrong
 	}
 }
-`, count("sent4", "ip"), count("sent6", "ip6"), count("wrong4", "ip"), count("wrong6", "ip6"))
+`, count("sent4", "ip"), count("sent6", "ip6"), dead, count("wrong4", "ip"), count("wrong6", "ip6"))
 	return s.String()
 }
 
