@@ -69,8 +69,12 @@ type uplinkDecl struct {
 	gateway    at[[]at[netip.Addr]]
 	mtu        at[int]
 	weight     at[int]
-	check      at[[]at[netip.Addr]]
+	preference at[int]
 	masquerade at[bool]
+
+	check              at[[]at[netip.AddrPort]]
+	checkInterval      at[time.Duration]
+	checkDown, checkUp at[int]
 }
 
 // linkDecl is an element of `links:`.

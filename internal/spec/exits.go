@@ -28,7 +28,11 @@ func (b *builder) exits() {
 				from = append(from, site)
 			}
 		}
-		for _, v := range d.v.via.v {
+		for i, v := range d.v.via.v {
+			if i == maxVia {
+				b.err(v.Pos, codeTooMany, "the first that works is taken; two or three are enough", "an exit has %d sites in `via:`; the most are %d", len(d.v.via.v), maxVia)
+				break
+			}
 			b.exitVia(&e, v, from)
 		}
 		if e.Router && d.v.from.ok && len(from) == 0 && len(e.For) == len(d.v.from.v) {
@@ -36,12 +40,18 @@ func (b *builder) exits() {
 		}
 		b.n.Exits = append(b.n.Exits, e)
 	}
+	b.exitWays()
 	b.staticExits()
 }
+
+// maxVia is how many sites an exit has: each has a metric of its own (4096 for each place in
+// `via:`), and a metric has 16 bits (RFC 8966 §4.6.9), of which the way there needs some.
+const maxVia = 14
 
 // exitSource reads an element of `for:`. The site is -1 where it is none.
 func (b *builder) exitSource(s at[string]) (name string, site int, ok bool) {
 	if i, is := b.index[s.v]; is {
+		b.ownDecision(s, i)
 		return s.v, i, true
 	}
 	if s.v == "clients" {
@@ -73,7 +83,10 @@ func (b *builder) exitPrefix(s at[string], p netip.Prefix) bool {
 	case p != p.Masked():
 		b.err(s.Pos, codeHostBits, fmt.Sprintf("the prefix is %v", p.Masked()), "prefix %v has bits set behind its length", p)
 		return false
-	case b.hosts.find(p) != nil || pool.IsValid() && pool.Overlaps(p) && pool.Bits() <= p.Bits():
+	case b.hosts.find(p) != nil:
+		b.ownDecision(s, b.hosts.find(p).site)
+		return true
+	case pool.IsValid() && pool.Overlaps(p) && pool.Bits() <= p.Bits():
 		return true
 	}
 	if m := b.hidden.find(p); m != nil {
@@ -84,6 +97,15 @@ func (b *builder) exitPrefix(s at[string], p netip.Prefix) bool {
 		b.err(s.Pos, codeUnknownFor, "an exit is for traffic that comes from a LAN of this file", "%v is in no LAN of the network", p)
 	}
 	return false
+}
+
+// ownDecision reports a source behind a plain router that is linked: what comes out of it has
+// gone its own way before anything of ours sees it. One that enters like a device sends what
+// its configuration says.
+func (b *builder) ownDecision(s at[string], site int) {
+	if x := &b.n.Sites[site]; x.Kind == Plain && !b.doubt && !b.n.unjoined(site) {
+		b.err(s.Pos, codePlain, "set it up on that router; or take the site out of `links:`, so that it enters like a device at the doors of `clients:`", "site %q is plain: its own router decides where its Internet traffic leaves", x.Name)
+	}
 }
 
 func (b *builder) exitVia(e *Exit, v at[string], from []int) {

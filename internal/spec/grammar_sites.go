@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	yaml "go.yaml.in/yaml/v4"
 
@@ -73,7 +74,7 @@ var siteRecord = record[siteDecl]{
 			doc: "The devices with hosts behind them, and their prefixes: what the router already has. tombolo reads it and never assigns it. No two sites have the same prefix, unless `as:` maps it."},
 			into(mapOf("device", "a mapping from devices to prefixes", lan), func(s *siteDecl) *at[[]named[[]at[lanDecl]]] { return &s.lan })},
 		{entry{key: "uplink", concept: "uplink", also: []string{"uplinks", "wan", "wans"}, example: "{eth0: dhcp}",
-			doc: "The devices that lead to the Internet, which the router already has too: `dhcp`, or address and gateway. *Only the first one is built in this version.*"},
+			doc: "The devices that lead to the Internet, which the router already has too: `dhcp`, or address and gateway. Of several, those that work and have the lowest `preference:` share new connections by `weight:`, so with the defaults all do."},
 			into(mapOf("device", "a mapping from devices to `dhcp` or an address and a gateway", uplink), func(s *siteDecl) *at[[]named[uplinkDecl]] { return &s.uplink })},
 		{entry{key: "routing", concept: "routing", example: "static",
 			doc: "How this router learns its routes, if not as the network: `babel` or `static`. A plain site is always `static`."},
@@ -176,7 +177,7 @@ var uplinkRecord = record[uplinkDecl]{
 	noun:    "uplink",
 	title:   "Uplinks",
 	context: "sites:\n  op1:\n    uplink:\n      eth0:\n        …",
-	doc:     "An uplink has `dhcp: true`, or an address and a gateway.",
+	doc:     "An uplink has `dhcp: true`, or an address and a gateway. Whatever comes in by an uplink is answered by it, and a connection stays on the one that it began on while that works; `tombolo agent` looks whether it does. With several, a UDP server on the router itself must be bound to each address: one that is bound to all answers from whichever address the route has.",
 	fields: []field[uplinkDecl]{
 		{entry{key: "dhcp", concept: "uplink", example: "true",
 			doc: "Another program leases the address; the long form of `eth0: dhcp`."},
@@ -194,11 +195,23 @@ var uplinkRecord = record[uplinkDecl]{
 			doc: "Whether what tombolo sends out of the uplink gets the uplink's address. Default: `true`."},
 			into(boolean, func(u *uplinkDecl) *at[bool] { return &u.masquerade })},
 		{entry{key: "weight", concept: "uplink", with: []string{"dhcp"}, also: []string{"share"}, example: "3",
-			doc: "The uplink's share of new connections beside the site's other uplinks. Default: 1. *Not built in this version: a warning.*"},
+			doc: "The uplink's share of new connections beside the site's other uplinks of the same `preference:`. Default: 1."},
 			into(number("a weight", 1, 256), func(u *uplinkDecl) *at[int] { return &u.weight })},
-		{entry{key: "check", concept: "uplink", with: []string{"dhcp"}, also: []string{"ping", "health", "track", "track_ip"}, example: "[1.1.1.1, 9.9.9.9]",
-			doc: "Addresses that answer while the uplink works. *Not built in this version: a warning.*"},
-			into(oneOrMore(address(anyFamily), "an address or a list of them"), func(u *uplinkDecl) *at[[]at[netip.Addr]] { return &u.check })},
+		{entry{key: "preference", concept: "uplink", with: []string{"dhcp"}, also: []string{"metric", "priority", "tier"}, example: "2",
+			doc: "Uplinks with a lower one carry all new connections while one of them works; those with a higher one wait for that to end. Default: 1."},
+			into(number("a preference", 1, 100), func(u *uplinkDecl) *at[int] { return &u.preference })},
+		{entry{key: "check", concept: "uplink", with: []string{"dhcp"}, also: []string{"ping", "health", "track", "track_ip"}, example: "[1.1.1.1, \"9.9.9.9:853\"]",
+			doc: "Who answers while the uplink works, asked through this very uplink: an address by ping, an address with a port by TCP, where a refusal is an answer too. An IPv6 address with a port stands in brackets and quotes. The uplink works while one of the list answers. Left out, it works while it has carrier, address and gateway."},
+			into(oneOrMore(checkTarget, "an address, address:port, or a list of them"), func(u *uplinkDecl) *at[[]at[netip.AddrPort]] { return &u.check })},
+		{entry{key: "check-interval", concept: "uplink", with: []string{"dhcp", "check"}, also: []string{"interval", "check-every"}, example: "200ms",
+			doc: "The time between two rounds, from 100ms to 60s. Default: 600ms."},
+			into(checkInterval, func(u *uplinkDecl) *at[time.Duration] { return &u.checkInterval })},
+		{entry{key: "check-down", concept: "uplink", with: []string{"dhcp", "check"}, also: []string{"down", "failures"}, example: "3",
+			doc: "After how many rounds in a row without any answer the uplink is down, and its connections move to another. Default: 3."},
+			into(number("a number of rounds", 1, 20), func(u *uplinkDecl) *at[int] { return &u.checkDown })},
+		{entry{key: "check-up", concept: "uplink", with: []string{"dhcp", "check"}, also: []string{"up", "recovery"}, example: "5",
+			doc: "After how many rounds in a row with an answer it is up again. Default: 5."},
+			into(number("a number of rounds", 1, 100), func(u *uplinkDecl) *at[int] { return &u.checkUp })},
 	},
 }
 

@@ -1,8 +1,10 @@
 package spec
 
 import (
+	"cmp"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"time"
 
 	"tombolo/internal/key"
@@ -332,8 +334,34 @@ func (s Settings) UplinkTable() uint32 {
 // connection came by.
 func (s Settings) TunnelTable() uint32 { return s.Table + 1000 }
 
+// TunnelTables is how many there may be: as many as Number has for tunnels in eight bits.
+const TunnelTables = 256 - FirstTunnel
+
 // ExitTable is the first of the tables of exits' sources.
 func (s Settings) ExitTable() uint32 { return s.Table + 2000 }
+
+// exitTables is for how many sources Tables reserves some; a file that has more goes on.
+const exitTables = 1000
+
+// mostTable is the largest fabric's table: after it there is room for one for each source
+// that a file can hold.
+const mostTable = 0xfff00000
+
+// TableRange is a range of routing tables, both ends included.
+type TableRange struct{ First, Last uint32 }
+
+// Tables returns the routing tables that are ours, ascending. No two ranges overlap.
+func (s Settings) Tables() []TableRange {
+	out := []TableRange{
+		{s.Table, s.NoWayTable()},
+		{s.SourceTable(), s.SourceTable() + SourceTables - 1},
+		{s.UplinkTable(), s.UplinkTable() + maxUplinks},
+		{s.TunnelTable(), s.TunnelTable() + TunnelTables - 1},
+		{s.ExitTable(), s.ExitTable() + exitTables - 1},
+	}
+	slices.SortFunc(out, func(x, y TableRange) int { return cmp.Compare(x.First, y.First) })
+	return out
+}
 
 // The first and the last of the kernel's own tables (linux/rtnetlink.h, RT_TABLE_*).
 const (

@@ -97,6 +97,9 @@ func (b *builder) build() {
 	b.segments()
 	if b.wrong == 0 {
 		b.keyless()
+		b.uncheckedUplinks()
+		b.exitsForNothing()
+		b.exitNames()
 		b.remarks()
 	}
 }

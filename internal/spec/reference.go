@@ -152,7 +152,7 @@ var referenceRules = fmt.Sprintf(`
   routers tell the others (Babel). What has static routing looks for all devices at one of them, the
   first that has Babel, so clients may enter at a static site only where there is no other. What a
   device sends to other sites has its own address as its source; to the Internet it leaves where it
-  entered.
+  entered, unless an exit is for it.
 - **What is not in the file.** Private keys, preshared keys, and everything that the router's own
   system does already: addresses of LANs and uplinks, DHCP, DNS.
 

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"math/bits"
 	"strings"
 )
 
@@ -15,9 +16,6 @@ func (b *builder) settings() {
 		Protocol: uint8(decl.protocol.or(int(d.Protocol))), NFTable: decl.nftTable.or(d.NFTable), Port: decl.port.or(d.Port),
 	}
 	b.n.Settings = s
-	if taken := max(s.Table, defaultTable); decl.table.ok && s.NoWayTable() >= defaultTable && s.Table <= localTable {
-		b.err(decl.table.Pos, codeSettings, "take a number that, as the one after it, is in no line of /etc/iproute2/rt_tables", "routing table %d is the kernel's own: 253 is default, 254 main, 255 local", taken)
-	}
 	if decl.priority.ok {
 		for _, o := range rulesOfOthers {
 			if s.Priority <= o.last && s.Priority+99 >= o.first {
@@ -25,9 +23,56 @@ func (b *builder) settings() {
 			}
 		}
 	}
-	b.checkMark(s)
+	b.checkTables(s)
+	b.checkMark(s, b.checkMask(s))
 	b.checkProtocol(s)
 	b.checkTable(s)
+}
+
+// checkTables reports routing tables that are the kernel's own, and warns of others'.
+func (b *builder) checkTables(s Settings) {
+	t := b.f.settings.v.table
+	if !t.ok {
+		return
+	}
+	if s.NoWayTable() >= defaultTable && s.Table <= localTable {
+		b.err(t.Pos, codeSettings, "take a number that, as the one after it, is in no line of /etc/iproute2/rt_tables", "routing table %d is the kernel's own: 253 is default, 254 main, 255 local", max(s.Table, defaultTable))
+		return
+	}
+	for _, o := range tablesOfOthers {
+		for _, r := range s.Tables() {
+			if r.First <= o.last && o.first <= r.Last {
+				b.warn(t.Pos, codeNeighbourNumber, "this matters on routers that run it", "of tables %d to %d, which follow from table %d, some are those of %s", r.First, r.Last, s.Table, o.who)
+			}
+		}
+	}
+}
+
+// tablesOfOthers are the routing tables that other programs use.
+var tablesOfOthers = []struct {
+	who         string
+	first, last uint32
+}{
+	{"OpenWrt's mwan3", 1, 60}, {"OpenWrt's pbr", 256, 271}, {"Tailscale", 52, 52}, {"NetBird", 7120, 7120}, {"wg-quick", 51820, 51820},
+}
+
+// leastBits is how many bits a mask needs: six have the numbers of sixteen uplinks twice,
+// and of thirty tunnels.
+const leastBits = 6
+
+// checkMask reports a mask that has no numbers; else it returns true.
+func (b *builder) checkMask(s Settings) bool {
+	m := b.f.settings.v.mask
+	ones := bits.OnesCount32(s.Mask)
+	switch {
+	case bits.Len32(s.Mask)-bits.TrailingZeros32(s.Mask) != ones:
+		b.err(m.Pos, codeSettings, "for example `mask: 0xff000000`", "the bits of mask %#x are not all beside each other", s.Mask)
+	case ones < leastBits:
+		b.err(m.Pos, codeSettings, "for example `mask: 0xff000000`", "mask %#x has %s: to number uplinks and tunnels takes %d at least", s.Mask, plural(ones, "one bit", "bits"), leastBits)
+	default:
+		return true
+	}
+	return false
 }
 
 // rulesOfOthers are the priorities of rules that other programs use.
@@ -38,7 +83,7 @@ var rulesOfOthers = []struct {
 	{"NetBird", 105, 110}, {"OpenWrt's pbr", 645, 901}, {"OpenWrt's mwan3", 1001, 3300}, {"Tailscale", 5210, 5270},
 }
 
-func (b *builder) checkMark(s Settings) {
+func (b *builder) checkMark(s Settings, numbers bool) {
 	decl := b.f.settings.v
 	if !decl.mark.given && !decl.mask.given || decl.mark.given != decl.mark.ok || decl.mask.given != decl.mask.ok {
 		return
@@ -53,6 +98,8 @@ func (b *builder) checkMark(s Settings) {
 			within = s.Mask
 		}
 		b.err(place, codeSettings, fmt.Sprintf("a mark within it is %#x", within), "mark %#x has bits outside the mask %#x", s.Mark, s.Mask)
+	} else if n := s.Mark >> bits.TrailingZeros32(s.Mask); numbers && n < FirstTunnel {
+		b.err(place, codeSettings, fmt.Sprintf("take one from %#x to %#x", uint32(FirstTunnel)<<bits.TrailingZeros32(s.Mask), s.Mask), "mark %#x is number %d within the mask %#x, and the numbers to %d are for uplinks", s.Mark, n, s.Mask, FirstTunnel-1)
 	}
 	if !decl.mask.ok {
 		return
@@ -82,9 +129,10 @@ func (b *builder) checkProtocol(s Settings) {
 	if s.Protocol <= 4 {
 		b.err(p.Pos, codeSettings, "84, the default, is nobody's", "protocol number %d is the kernel's and the administrator's: tombolo would take their routes for its own", s.Protocol)
 	}
-	for _, used := range []uint8{s.Protocol, s.Protocol + 1} { // the second is that of learned routes
+	// The second is that of learned routes, the third of what follows the uplinks.
+	for _, used := range []uint8{s.Protocol, s.Protocol + 1, s.Protocol + 2} {
 		if who := protocolsOfOthers[used]; who != "" {
-			b.warn(p.Pos, codeNeighbourNumber, "84, the default, is nobody's, nor is 85", "protocol number %d is that of %s: each would take the other's routes for its own", used, who)
+			b.warn(p.Pos, codeNeighbourNumber, "84, the default, is nobody's, nor are 85 and 86", "protocol number %d is that of %s: each would take the other's routes for its own", used, who)
 		}
 	}
 }

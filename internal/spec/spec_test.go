@@ -85,7 +85,8 @@ func TestHomeIsWhatItSays(t *testing.T) {
 		LANs: []spec.LAN{{Pos: spec.Pos{Line: 20, Column: 11}, Device: "br-lan", Prefixes: []spec.Mapped{{Pos: spec.Pos{Line: 20, Column: 19}, Prefix: netip.MustParsePrefix("192.168.37.0/24")}}}},
 		Uplinks: []spec.Uplink{{
 			Pos: spec.Pos{Line: 21, Column: 14}, Device: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("203.0.113.3/24")},
-			Gateways: []netip.Addr{netip.MustParseAddr("203.0.113.1")}, MTU: 1500, Weight: 1, Masquerade: true,
+			Gateways: []netip.Addr{netip.MustParseAddr("203.0.113.1")}, MTU: 1500, Weight: 1, Preference: 1, Masquerade: true,
+			Check: spec.Check{Interval: 600 * time.Millisecond, Down: 3, Up: 5},
 		}},
 	}
 	if d := cmp.Diff(want, op3, compareNet); d != "" {

@@ -1,9 +1,6 @@
 package spec
 
-import (
-	"net/netip"
-	"time"
-)
+import "net/netip"
 
 // readUplinks takes over what a site says of its uplinks.
 func (b *builder) readUplinks(s *Site, decl *siteDecl) {
@@ -26,11 +23,8 @@ func (b *builder) readUplinks(s *Site, decl *siteDecl) {
 		if !d.ok {
 			continue
 		}
-		u := Uplink{Pos: d.Pos, Device: d.name, DHCP: d.v.dhcp.or(false), MTU: d.v.mtu.or(1500), Weight: d.v.weight.or(1), Preference: 1, Masquerade: d.v.masquerade.or(true)}
-		u.Check = Check{Interval: 600 * time.Millisecond, Down: 3, Up: 5}
-		for _, c := range d.v.check.v {
-			u.Check.Targets = append(u.Check.Targets, netip.AddrPortFrom(c.v, 0))
-		}
+		u := Uplink{Pos: d.Pos, Device: d.name, DHCP: d.v.dhcp.or(false), MTU: d.v.mtu.or(1500), Weight: d.v.weight.or(1), Preference: d.v.preference.or(1), Masquerade: d.v.masquerade.or(true)}
+		b.readCheck(&u, &d.v)
 		b.readAddresses(&u, d)
 		if d.v.mtu.ok && u.MTU < leastMTU6+tunnelOverhead {
 			b.smallUplink(s, d.v.mtu.Pos)
@@ -156,6 +150,7 @@ func (b *builder) uplinks() {
 			}
 		}
 	}
+	b.checkTargets(taken)
 	crossings(subnets, taken, func(u, x *block) {
 		site := b.n.Sites[u.site].Name
 		switch x.site {
