@@ -54,19 +54,31 @@ func randomULA() (netip.Prefix, error) {
 }
 
 func (a *app) checkCommand() *cobra.Command {
-	return &cobra.Command{
+	var site string
+	c := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Say what is wrong with a network file, all at once",
 		Long: `Say what is wrong with a network file: every mistake at once, each with its line, its
-column and a way out. The exit code is 1 if there is a mistake; warnings alone leave it 0.`,
+column and a way out. The exit code is 1 if there is a mistake; warnings alone leave it 0.
+
+On a router of the network (the host is called like a site, or --site says which it is),
+root is also told which rules, routes and marks of other programs there are in the way of
+tombolo's.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if a.json {
-				return a.checkJSON(args[0])
+				return a.checkJSON(args[0], site)
 			}
 			f, err := a.parse(args[0], true)
 			if err != nil {
+				return err
+			}
+			found, err := a.neighbours(f, args[0], site)
+			if err != nil {
+				return err
+			}
+			if err := found.Write(a.err); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(a.out, "%s: network %s, %s, %s: no mistakes\n", args[0], f.Name,
@@ -74,12 +86,22 @@ column and a way out. The exit code is 1 if there is a mistake; warnings alone l
 			return err
 		},
 	}
+	c.Flags().StringVar(&site, "site", "", "the site that this machine is (default: the host's name, if it is one)")
+	_ = c.RegisterFlagCompletionFunc("site", a.completeSite)
+	return c
 }
 
-func (a *app) checkJSON(path string) error {
+func (a *app) checkJSON(path, site string) error {
 	f, err := a.read(path)
 	if err != nil {
 		return err
+	}
+	if f.Network != nil {
+		found, err := a.neighbours(f, path, site)
+		if err != nil {
+			return err
+		}
+		f.diagnostics = append(f.diagnostics, found...)
 	}
 	if f.diagnostics == nil {
 		f.diagnostics = spec.Diagnostics{} // [], not null

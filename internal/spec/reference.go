@@ -93,8 +93,9 @@ const referenceIntro = `# The network file
 <!-- Generated from internal/spec by ` + "`go test ./internal/spec -run Generated -update`" + `; do not edit. -->
 
 One file says which sites there are and what should reach what. ` + "`tombolo check FILE`" + ` says what
-is wrong with it, with line and column and the way out; ` + "`tombolo show FILE SITE`" + ` says what it
-comes to on a router.
+is wrong with it, with line and column and the way out, and to root on a router what other programs
+there have in the way of tombolo's rules, tables and marks; ` + "`tombolo show FILE SITE`" + ` says what
+it comes to on a router.
 
 ` + "```yaml" + `
 network: home
