@@ -83,8 +83,8 @@ type defaultRoute struct {
 
 func compareDefaultRoutes(a, b defaultRoute) int {
 	return cmp.Or(
-		cmp.Compare(a.Table, b.Table), compareBools(a.IPv6, b.IPv6), state.ComparePrefixes(a.src, b.src),
-		cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.protocol, b.protocol), slices.CompareFunc(a.Hops, b.Hops, compareHops),
+		cmp.Compare(a.Table, b.Table), compareBools(a.IPv6, b.IPv6), cmp.Compare(a.Metric, b.Metric),
+		state.ComparePrefixes(a.src, b.src), cmp.Compare(a.protocol, b.protocol), slices.CompareFunc(a.Hops, b.Hops, compareHops),
 	)
 }
 

@@ -121,8 +121,7 @@ func TestDefaultsReplaceEachOther(t *testing.T) {
 	}
 }
 
-// While it is replaced there is always one: the kernel tells of no removal before the last,
-// and a reader that never rests finds a way each time.
+// While it is replaced there is always one: who asks without rest finds a way each time.
 func TestDefaultIsNeverMissing(t *testing.T) {
 	namespace(t)
 	uplinks(t)

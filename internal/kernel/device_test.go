@@ -63,6 +63,48 @@ func TestDeviceIsWhatItIs(t *testing.T) {
 	}
 }
 
+// What an uplink leads by: without a gateway, among others, for some sources only, with
+// whatever protocol, but not what is ours.
+func TestDeviceDefaultsOfEveryKind(t *testing.T) {
+	namespace(t)
+	uplinks(t)
+	sh(t, `ip route add default dev ppp0 metric 5 proto static
+		ip route add default metric 4 nexthop via 192.0.20.1 dev w0 nexthop dev ppp0 nexthop via inet6 fe80::9 dev w1
+		ip route add default via 192.0.20.7 dev w0 metric 2 proto boot onlink
+		ip route add unreachable default metric 100
+		for p in 84 85 86; do
+			ip route add default via 192.0.20.3 dev w0 metric $p proto $p; ip route add default dev ppp0 metric 1$p proto $p
+			ip -6 route add default via fe80::$p dev w0 metric $p proto $p
+		done
+		ip -6 route add default metric 3 nexthop via fe80::1 dev w0 nexthop via fe80::2 dev w1
+		ip -6 route add default from 2001:db8:7::/48 via fe80::1 dev w0 metric 2
+		ip -6 route add default dev ppp0; ip -6 route add unreachable default metric 5000
+		ip address add 169.254.7.7/16 dev w0; ip address add 10.7.7.7/32 dev w0 scope link; ip address add 10.7.7.8/32 dev w0
+		ip -6 address flush dev w0 scope link; ip address add 2001:db8:0:1::7/64 dev w0 preferred_lft 0 nodad`)
+	k := open(t)
+	src := prefixOf("2001:db8:7::/48")
+	for _, strict := range []bool{true, false} {
+		if !strict {
+			notStrict(t, k)
+		}
+		for name, want := range map[string][]DeviceDefault{
+			"w0": {{Gateway: addrOf("192.0.20.7"), Metric: 2}, {Gateway: addrOf("192.0.20.1"), Metric: 4},
+				{Gateway: addrOf("fe80::1"), Src: src, IPv6: true, Metric: 2}, {Gateway: addrOf("fe80::1"), IPv6: true, Metric: 3}},
+			"w1":   {{Gateway: addrOf("fe80::9"), Metric: 4}, {Gateway: addrOf("fe80::2"), IPv6: true, Metric: 3}},
+			"ppp0": {{Metric: 4}, {Metric: 5}, {IPv6: true, Metric: 1024}},
+			"ppp1": nil,
+		} {
+			if d := cmp.Diff(want, deviceOf(t, k, name).Defaults, equalAddrs, equalPrefixes); d != "" {
+				t.Errorf("strict %v, %s: wanted, read: %s", strict, name, d)
+			}
+		}
+	}
+	global := []netip.Prefix{prefixOf("10.7.7.8/32"), prefixOf("192.0.20.2/24"), prefixOf("2001:db8::2/64"), prefixOf("2001:db8:0:1::7/64")}
+	if d := cmp.Diff(global, deviceOf(t, k, "w0").Global, equalPrefixes); d != "" {
+		t.Errorf("wanted, read: %s", d)
+	}
+}
+
 // An address that another has too, or that is still being asked about, cannot be used.
 func TestDeviceLeavesTentativeAddressesOut(t *testing.T) {
 	namespace(t)

@@ -52,6 +52,10 @@ func forgetFlows(ctx context.Context, mark, mask uint32) error {
 	if err != nil {
 		return err
 	}
+	return deleteFlows(ctx, s, flows)
+}
+
+func deleteFlows(ctx context.Context, s *socket, flows []flow) error {
 	for len(flows) > 0 {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -91,6 +91,18 @@ func TestWatchTellsWhatOthersDo(t *testing.T) {
 		{"ip route add 10.8.0.0/24 dev v0 table 1001 proto bird", Change{}},
 		{"ip route add 10.8.0.0/24 dev v0", Change{}},
 		{"ip route add default via 10.0.0.9 proto dhcp", Change{Routes: []RouteSource{{254, unix.RTPROT_DHCP}}}},
+		{"ip route add default metric 9 nexthop via 10.0.0.9 dev v0 nexthop dev v0", Change{Routes: []RouteSource{{254, unix.RTPROT_BOOT}}}},
+		{"ip -6 route add default via fe80::9 dev v0 proto ra", Change{Routes: []RouteSource{{254, unix.RTPROT_RA}}}},
+		{"ip -6 route add default from fd07::/48 via fe80::9 dev v0 proto ra", Change{Routes: []RouteSource{{254, unix.RTPROT_RA}}}},
+		{"ip -6 route del default from fd07::/48", Change{Routes: []RouteSource{{254, unix.RTPROT_RA}}}},
+		{"ip -6 route add default metric 9 nexthop via fe80::8 dev v0 nexthop via fe80::9 dev v0", Change{Routes: []RouteSource{{254, unix.RTPROT_BOOT}}}},
+		{"ip route add default dev v0 table 201 proto 86", Change{Routes: []RouteSource{{201, 86}}}},
+		{"ip route del default table 201", Change{Routes: []RouteSource{{201, 86}}}},
+		{"ip -6 route add default table 201 proto 86 nexthop via fe80::8 dev v0 nexthop via fe80::9 dev v0", Change{Routes: []RouteSource{{201, 86}}}},
+		{"ip -6 route del default table 201", Change{Routes: []RouteSource{{201, 86}}}},
+		{"ip rule add pref 550 from 10.0.0.1 lookup 201 protocol 86", Change{Rules: true}},
+		{"ip rule del pref 550", Change{Rules: true}},
+		{"ip rule add pref 553 lookup 130 protocol 85", Change{}},
 		{"ip rule add pref 520 lookup 7", Change{Rules: true}},
 		{"ip rule del pref 520", Change{Rules: true}},
 		{"ip -6 rule add pref 7000 lookup 7 protocol 84", Change{Rules: true}},
@@ -232,6 +244,29 @@ func TestWatchIgnoresAnotherKernelOfOurs(t *testing.T) {
 	}
 	if got := told(t, w, &mark); !got.Empty() {
 		t.Errorf("of one that it does it tells %+v", got)
+	}
+}
+
+// Default routes that the Kernel sets itself are not told; that somebody removes one is.
+func TestWatchIsSilentOfDefaultsWeSet(t *testing.T) {
+	namespace(t)
+	uplinks(t)
+	k := open(t)
+	w := watch(t, k)
+	mark := 0
+	time.Sleep(1100 * time.Millisecond)
+	told(t, w, &mark) // what comes of the devices being new
+	for _, six := range []bool{false, true} {
+		for _, s := range shapes(six) {
+			setDefault(t, k, Default{Table: 201, IPv6: six, Hops: s.hops})
+		}
+		if got := told(t, w, &mark); !got.Empty() {
+			t.Errorf("of our own it tells %+v", got)
+		}
+		sh(t, ipFamily(six)+" route flush table 201")
+		if got := told(t, w, &mark); !slices.Contains(got.Routes, RouteSource{201, 86}) {
+			t.Errorf("of another's it tells %+v", got)
+		}
 	}
 }
 
