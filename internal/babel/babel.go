@@ -109,7 +109,8 @@ type Policy struct {
 	Within []netip.Prefix
 }
 
-// Announcement is a route that this router originates.
+// Announcement is a route that this router originates. While one with a smaller metric is
+// known, that is used and announced instead.
 type Announcement struct {
 	Key
 	Metric uint16 // that it starts with; usually 0

@@ -117,14 +117,14 @@ func (s *Speaker) keep(e *entry, way bool) {
 	k := e.kept
 	switch {
 	case k == nil:
-	case e.own, k.over != 0 && s.now-k.over >= established, !way && !k.holds(e):
+	case e.here, k.over != 0 && s.now-k.over >= established, !way && !k.holds(e):
 		e.kept = nil
 	case !way:
 		k.over = 0
 	case k.over == 0:
 		k.over = s.now
 	}
-	if e.own {
+	if e.here {
 		e.only = nil
 	}
 }
@@ -133,12 +133,12 @@ func (s *Speaker) keep(e *entry, way bool) {
 func (s *Speaker) giveUp(e *entry) {
 	r := e.kept
 	e.kept = nil
-	if e.selected != nil || e.own {
+	if e.selected != nil || e.here {
 		return
 	}
 	if e.only != nil {
 		e.only = nil
-		if s.choose(e, false); e.selected != nil {
+		if s.choose(e, false); e.selected != nil || e.here {
 			return
 		}
 	}

@@ -39,9 +39,6 @@ type request struct {
 // askForBetter asks for a newer sequence number where that would give a way, or a better
 // one, that feasibility forbids now (RFC 8966 §3.8.2.1, §3.8.2.2).
 func (s *Speaker) askForBetter(e *entry) {
-	if e.own {
-		return
-	}
 	var best *route
 	for _, r := range e.routes {
 		if r.metric() == wire.Infinity || e.feasible(r.id, r.seqno, r.ref) {
@@ -54,7 +51,7 @@ func (s *Speaker) askForBetter(e *entry) {
 	if best == nil {
 		return
 	}
-	if e.selected != nil && !s.worthAsking(e, best) {
+	if (e.selected != nil || e.here) && !s.worthAsking(e, best) {
 		return
 	}
 	e.asked = s.now
@@ -67,13 +64,15 @@ func (s *Speaker) askForBetter(e *entry) {
 }
 
 // worthAsking reports whether to ask for the sake of a way that would be better than the
-// selected one. An answer makes many routers' routes newer, so that it is asked for only
+// selected one, or than our own. An answer makes many routers' routes newer, so that it is asked for only
 // what would be taken, and ever more seldom where that does not come of it.
 func (s *Speaker) worthAsking(e *entry, best *route) bool {
 	if e.asks > 0 && s.now-e.asked < askPause<<min(e.asks-1, 5) {
 		return false
 	}
 	switch {
+	case e.here:
+		return !e.ownBefore(best)
 	case best.claimed().beats(e.selected.claimed()):
 		return true // the host is no longer where its packets go
 	case e.selected.claimed().beats(best.claimed()):
@@ -173,7 +172,7 @@ func (n *neighbour) takeSeqnoRequest(t wire.SeqnoRequest) {
 	switch {
 	case e == nil:
 		return
-	case e.own:
+	case e.here:
 		if t.RouterID == s.config.RouterID && older(e.ownSeqno, t.Seqno) {
 			s.raise(e)
 		}

@@ -27,7 +27,8 @@ const (
 // entry is a destination: what neighbours announce for it, and what we do with it.
 type entry struct {
 	Key
-	own       bool
+	own       bool // we announce it, unless something better is known; see own.go
+	here      bool // and nothing is: packets to it end here
 	ownMetric uint16
 	ownSeqno  uint16
 	device    string // that the host is attached to; empty: it is none
@@ -212,10 +213,10 @@ func (e *entry) wantedHop() *Hop {
 	switch {
 	case e.device != "":
 		return &Hop{Link: e.device}
-	case e.own:
-		return nil // it is the router's own: the kernel knows the way
 	case e.selected != nil:
 		return &Hop{Link: e.selected.neighbour.link.Name, NextHop: e.selected.nextHop}
+	case e.here:
+		return nil // it is the router's own: the kernel knows the way
 	case e.kept != nil:
 		return &Hop{Link: e.kept.neighbour.link.Name, NextHop: e.kept.nextHop}
 	case e.holding:

@@ -60,11 +60,11 @@ func (e *entry) shortest(like *route) uint16 {
 // choose selects a route anew (RFC 8966 §3.6), and tells neighbours and host what follows.
 // changed says that what was announced does not hold any more, whatever is chosen.
 func (s *Speaker) choose(e *entry, changed bool) {
-	was := e.selected
-	next := e.next(s)
-	e.selected = next
+	was, wasHere := e.selected, e.here
+	next, here := e.next(s)
+	e.selected, e.here = next, here
 	how := lazily
-	if next != was || changed {
+	if next != was || here != wasHere || changed {
 		how = urgent
 		if was == nil && (e.kept == nil || !e.kept.id.Valid() && next != nil && next.neighbour.link != e.kept.neighbour.link) {
 			e.reached = s.now // what an heir goes now was not established before
@@ -78,7 +78,7 @@ func (s *Speaker) choose(e *entry, changed bool) {
 		s.touch(e)
 	}
 	s.keep(e, next != nil)
-	if next == nil && !e.own {
+	if next == nil && !here {
 		if e.advertised() {
 			how = urgent
 			if e.kept == nil {
@@ -89,34 +89,33 @@ func (s *Speaker) choose(e *entry, changed bool) {
 		e.holding = false
 		s.touch(e)
 	}
-	s.tell(e, was, next)
+	s.tell(e, was, wasHere)
 	s.spread(e, how)
 	s.askForBetter(e)
 }
 
-// next returns the route to select.
-func (e *entry) next(s *Speaker) *route {
-	if e.own {
-		return nil
+// next returns the route to select; none, and true, where our own goes before all of them.
+func (e *entry) next(s *Speaker) (*route, bool) {
+	current, best := e.selected, e.best()
+	if e.ownBefore(best) {
+		return nil, true
 	}
-	current := e.selected
-	if current != nil && !e.usable(current) {
+	if current != nil && (!e.usable(current) || e.ownBefore(current)) {
 		current = nil
 	}
-	best := e.best()
 	if current == nil {
 		e.much, e.little = 0, 0
-		return best
+		return best, false
 	}
 	if best.claimed().beats(current.claimed()) {
-		return best
+		return best, false
 	}
 	much, little := s.lasted(e, e.shortest(current), current.metric())
 	b, c := best.metric(), current.metric()
 	if b < c && (s.settling(e) || best.neighbour.settling() || much && muchBetter(b, c) || little && littleBetter(b, c)) {
-		return best
+		return best, false
 	}
-	return current
+	return current, false
 }
 
 // settling reports whether a destination is so new that its ways are only being learned.
@@ -193,13 +192,16 @@ func (s *Speaker) endHold(e *entry) {
 }
 
 // tell says what changed to people.
-func (s *Speaker) tell(e *entry, was, next *route) {
+func (s *Speaker) tell(e *entry, was *route, wasHere bool) {
+	next := e.selected
 	if was == next {
 		return
 	}
 	k := e.Key
 	switch {
-	case next == nil && e.own:
+	case next == nil && e.here && e.device != "":
+	case e.own && (e.here || wasHere):
+		s.tellOwn(e, was)
 	case next == nil && e.kept != nil:
 		s.event(Event{Kind: RouteKept, Link: e.kept.neighbour.link.Name, Neighbour: e.kept.neighbour.address, Key: &k, RouterID: e.kept.id,
 			Reason: "nobody is heard there any more, and there is no other way"})

@@ -170,7 +170,8 @@ func (s *Speaker) Mute(now Time, link string, mute bool) Output {
 	})
 }
 
-// Announce replaces the set of what this router originates.
+// Announce replaces the set of what this router originates; see own.go for what others
+// originate too.
 func (s *Speaker) Announce(now Time, own []Announcement) Output {
 	return s.do(now, func() {
 		next := make(map[Key]uint16, len(own))

@@ -111,7 +111,7 @@ func (l *link) update(e *entry) wire.Update {
 	}
 	r := e.selected
 	switch {
-	case e.own:
+	case e.here:
 		u.RouterID, u.Seqno, u.Metric = l.s.config.RouterID, e.ownSeqno, e.ownMetric
 		u.Mobility, u.Before = e.claim.number, e.claim.before
 	case r == nil:
@@ -177,7 +177,7 @@ func (q *queue) send(n *neighbour, entries []*entry, try int) {
 	u := new(wire.Update)
 	for _, e := range entries {
 		*u = l.update(e)
-		if u.Metric < wire.Infinity && !e.own {
+		if u.Metric < wire.Infinity && !e.here {
 			e.lower(l.s.now, u.RouterID, u.Seqno, u.Metric) // before it is sent
 		}
 		if !enc.Add(u) {

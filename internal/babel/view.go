@@ -16,7 +16,7 @@ type View struct {
 	Seqno      uint16          `json:"seqno"`
 	Links      []LinkView      `json:"links"`
 	Neighbours []NeighbourView `json:"neighbours"`
-	Announced  []Announcement  `json:"announced"` // of our own
+	Announced  []Announcement  `json:"announced"` // of our own, also those to which another's are preferred
 	Routes     []EntryView     `json:"routes"`
 	Refused    uint64          `json:"refused"`   // updates that the policy does not allow
 	Malformed  uint64          `json:"malformed"` // TLVs, and packets not from a Babel router
@@ -50,7 +50,7 @@ type NeighbourView struct {
 // EntryView is a destination, and all ways to it.
 type EntryView struct {
 	Key
-	Own    bool        `json:"own"` // announced by this router
+	Own    bool        `json:"own"` // this router's, and used: one that prefers another's does not announce it
 	Hop    *Hop        `json:"hop,omitempty"`
 	Since  Time        `json:"since"`            // when Hop was chosen
 	Device string      `json:"device,omitempty"` // that the host is attached to, of one that roams
@@ -107,7 +107,7 @@ func (n *neighbour) view() NeighbourView {
 }
 
 func (e *entry) view() EntryView {
-	v := EntryView{Key: e.Key, Own: e.own, Device: e.device, Hop: copyHop(e.wantedHop()), Since: e.since}
+	v := EntryView{Key: e.Key, Own: e.here, Device: e.device, Hop: copyHop(e.wantedHop()), Since: e.since}
 	for _, r := range e.routes {
 		v.Routes = append(v.Routes, RouteView{
 			Link: r.neighbour.link.Name, Neighbour: r.neighbour.address, NextHop: r.nextHop,
@@ -115,7 +115,7 @@ func (e *entry) view() EntryView {
 			Feasible: e.feasible(r.id, r.seqno, r.ref), Selected: r == e.selected, Mobility: r.claimed().number, Note: e.note(r),
 		})
 	}
-	if k := e.kept; k != nil && e.selected == nil && !e.own {
+	if k := e.kept; k != nil && e.selected == nil && !e.here {
 		v.Routes = append(v.Routes, RouteView{
 			Link: k.neighbour.link.Name, Neighbour: k.neighbour.address, NextHop: k.nextHop,
 			RouterID: k.id, Seqno: k.seqno, RefMetric: k.ref, Metric: wire.Infinity,
@@ -150,6 +150,8 @@ func (e *entry) note(r *route) string {
 		return "not taken in the first seconds after a restart"
 	case !e.usable(r):
 		return "not feasible: it may lead back here"
+	case e.here:
+		return "this router's own goes before it"
 	case e.selected == nil:
 		return ""
 	case r.metric() < e.selected.metric():
@@ -163,8 +165,8 @@ func (e *entry) why() string {
 	switch {
 	case e.device != "":
 		return "it is here"
-	case e.own:
-		return "this router's own"
+	case e.here:
+		return e.whyOwn()
 	case e.selected == nil && e.kept != nil:
 		return "the last way: nobody is heard there, and there is no other"
 	case e.selected == nil && e.holding:
@@ -172,12 +174,12 @@ func (e *entry) why() string {
 	case e.selected == nil:
 		return "no way"
 	case len(e.routes) == 1:
-		return fmt.Sprintf("%s, the only way", milliseconds(e.selected.metric()))
+		return fmt.Sprintf("%s, the only way%s", milliseconds(e.selected.metric()), e.beforeOwn())
 	}
 	r := e.selected
 	best := e.best()
 	if best != nil && best != r && best.metric() < r.metric() {
 		return fmt.Sprintf("%s, kept until %s by %s has lasted", milliseconds(r.metric()), milliseconds(best.metric()), best.neighbour.link.Name)
 	}
-	return fmt.Sprintf("%s, the shortest of %d", milliseconds(r.metric()), len(e.routes))
+	return fmt.Sprintf("%s, the shortest of %d%s", milliseconds(r.metric()), len(e.routes), e.beforeOwn())
 }

@@ -32,6 +32,10 @@ type Net struct {
 	Brief  int           // loops that were seen while they may be
 	Grace  time.Duration // 0: two seconds
 
+	// Several are what more than one router announces. Feasibility is a matter of one origin,
+	// and so a loop of theirs is a fault only once nothing of them changes any more.
+	Several map[babel.Key]bool
+
 	Changes int        // of forwarding tables
 	Changed babel.Time // when the last one was
 
@@ -299,6 +303,9 @@ func (n *Net) take(node *Node, o babel.Output) {
 func (n *Net) changed(node *Node, k babel.Key) {
 	node.Changes++
 	n.Changes, n.Changed = n.Changes+1, n.Now
+	if n.Several[k] {
+		n.moved[k] = n.Now
+	}
 	if _, loop := n.Follow(node, k); loop {
 		n.loop(node, k)
 	}
@@ -382,17 +389,12 @@ func (n *Net) Follow(from *Node, k babel.Key) (way []*Node, loop bool) {
 // the delay of the way, one way; where a wire of it is cut it does not.
 func (n *Net) Reaches(from *Node, k babel.Key) (delay time.Duration, ok bool) {
 	for node, left := from, len(n.Nodes); left > 0 && (!node.dead || node.silent); left-- {
-		for _, a := range node.Own {
-			if a.Key == k {
-				return delay, true
-			}
-		}
 		hop, found := node.FIB[k]
-		if !found || hop.Unreachable {
-			return 0, false
-		}
 		e := node.ends[hop.Link]
-		if e.wire.Cut[e.side] {
+		if !found || e == nil { // it is here; of what several announce another's may be preferred
+			return delay, slices.ContainsFunc(node.Own, func(a babel.Announcement) bool { return a.Key == k })
+		}
+		if hop.Unreachable || e.wire.Cut[e.side] {
 			return 0, false
 		}
 		delay += e.wire.Delay[e.side]
