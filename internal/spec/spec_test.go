@@ -252,6 +252,7 @@ func TestHostileFilesAreRefusedInTime(t *testing.T) {
 		"one line":  head + "sites: {" + strings.ReplaceAll(strings.Repeat("a: , ", 60_000), "a", "an-unusual-name-for-a-site") + "}\n",
 		"lans":      head + "sites:\n  a:\n    lan:\n" + lans("br%d: 192.168.1.0/24"),
 		"mapped":    head + "sites:\n  a:\n    lan:\n" + lans("br%d: {prefix: 192.168.1.0/24, as: 10.61.1.0/24}"),
+		"targets":   head + "sites:\n  a:\n    uplink: {eth0: {dhcp: true, check: [" + strings.Repeat("1.1.1.1, ", 100_000) + "1.1.1.1]}}\n    lan:\n" + lans("br%d: 192.168.1.0/24"),
 		"hosts":     head + "sites:\n" + endpoints(4000),
 		"exits":     head + "sites: {a: a.example.net, b: }\nexits:\n" + strings.Repeat("  - {for: b, via: a}\n", 20_000),
 		"publish":   head + "sites: {a: a.example.net}\npublish:\n" + strings.Repeat("  - {at: a, port: 80/tcp, to: 192.168.1.1:80}\n", 15_000),

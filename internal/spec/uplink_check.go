@@ -117,8 +117,9 @@ func (b *builder) uncheckedUplinks() {
 func (b *builder) checkTargets(taken []block) {
 	inside := newTable(taken)
 	for i := range b.n.Sites {
-		for _, u := range b.f.sites.v[i].v.uplink.v {
-			for _, t := range u.v.check.v {
+		uplinks := b.f.sites.v[i].v.uplink.v
+		for _, u := range uplinks[:min(len(uplinks), maxUplinks)] {
+			for _, t := range u.v.check.v[:min(len(u.v.check.v), maxTargets)] {
 				b.checkInside(&b.n.Sites[i], u.name, t, inside)
 			}
 		}
