@@ -334,8 +334,8 @@ func (s Settings) UplinkTable() uint32 {
 // connection came by.
 func (s Settings) TunnelTable() uint32 { return s.Table + 1000 }
 
-// TunnelTables is how many there may be: as many as Number has for tunnels in eight bits.
-const TunnelTables = 256 - FirstTunnel
+// TunnelTables is how many there may be: as many as there are numbers for tunnels.
+const TunnelTables = TowardsExit - FirstTunnel
 
 // ExitTable is the first of the tables of exits' sources.
 func (s Settings) ExitTable() uint32 { return s.Table + 2000 }

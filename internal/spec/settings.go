@@ -56,9 +56,8 @@ var tablesOfOthers = []struct {
 	{"OpenWrt's mwan3", 1, 60}, {"OpenWrt's pbr", 256, 271}, {"Tailscale", 52, 52}, {"NetBird", 7120, 7120}, {"wg-quick", 51820, 51820},
 }
 
-// leastBits is how many bits a mask needs: six have the numbers of sixteen uplinks twice,
-// and of thirty tunnels.
-const leastBits = 6
+// leastBits is how many bits a mask needs for the numbers up to TowardsExit.
+const leastBits = 7
 
 // checkMask reports a mask that has no numbers; else it returns true.
 func (b *builder) checkMask(s Settings) bool {
@@ -68,7 +67,7 @@ func (b *builder) checkMask(s Settings) bool {
 	case bits.Len32(s.Mask)-bits.TrailingZeros32(s.Mask) != ones:
 		b.err(m.Pos, codeSettings, "for example `mask: 0xff000000`", "the bits of mask %#x are not all beside each other", s.Mask)
 	case ones < leastBits:
-		b.err(m.Pos, codeSettings, "for example `mask: 0xff000000`", "mask %#x has %s: to number uplinks and tunnels takes %d at least", s.Mask, plural(ones, "one bit", "bits"), leastBits)
+		b.err(m.Pos, codeSettings, "for example `mask: 0xff000000`", "mask %#x has %s: to number uplinks, tunnels and exits takes %d at least", s.Mask, plural(ones, "one bit", "bits"), leastBits)
 	default:
 		return true
 	}
@@ -98,8 +97,8 @@ func (b *builder) checkMark(s Settings, numbers bool) {
 			within = s.Mask
 		}
 		b.err(place, codeSettings, fmt.Sprintf("a mark within it is %#x", within), "mark %#x has bits outside the mask %#x", s.Mark, s.Mask)
-	} else if n := s.Mark >> bits.TrailingZeros32(s.Mask); numbers && n < FirstTunnel {
-		b.err(place, codeSettings, fmt.Sprintf("take one from %#x to %#x", uint32(FirstTunnel)<<bits.TrailingZeros32(s.Mask), s.Mask), "mark %#x is number %d within the mask %#x, and the numbers to %d are for uplinks", s.Mark, n, s.Mask, FirstTunnel-1)
+	} else if n := s.Mark >> bits.TrailingZeros32(s.Mask); numbers && n <= TowardsExit {
+		b.err(place, codeSettings, fmt.Sprintf("take one from %#x to %#x", uint32(TowardsExit+1)<<bits.TrailingZeros32(s.Mask), s.Mask), "mark %#x is number %d within the mask %#x, and the numbers to %d are of uplinks, tunnels and exits", s.Mark, n, s.Mask, TowardsExit)
 	}
 	if !decl.mask.ok {
 		return

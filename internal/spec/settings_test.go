@@ -45,14 +45,15 @@ func TestTablesAreApart(t *testing.T) {
 	}
 }
 
-// Wherever the mask lies, all uplinks have numbers in it, and none is that of tunnels' own packets.
+// Wherever the mask lies, all that is marked has a number in it, and none is that of tunnels' own
+// packets.
 func TestMarksHaveNumbers(t *testing.T) {
 	for width := leastBits; width <= 32; width++ {
 		for shift := 0; shift+width <= 32; shift++ {
 			mask := uint32(1<<width-1) << shift
 			s := Settings{Mask: mask, Mark: mask}
 			seen := map[uint32]bool{0: true, s.Mark: true}
-			for n := FirstUplink; n < FirstTunnel; n++ {
+			for n := FirstUplink; n <= TowardsExit; n++ {
 				m := s.Number(n)
 				if seen[m] || m&^mask != 0 || bits.OnesCount32(m) != bits.OnesCount32(uint32(n)) {
 					t.Fatalf("mask %#x gives number %d the mark %#x", mask, n, m)
