@@ -97,11 +97,11 @@ func (s *strangers) rule(r kernel.StrangeRule, text string) {
 	first, last := s.owner.RuleFirst, s.owner.RuleLast
 	way, taken := s.takes(r)
 	switch {
+	case r.Priority <= last && taken:
+		s.warn(codeRuleBefore, "tombolo's links, replies and exits need to go first: have that program leave routes alone (wg-quick: `Table = off`), or give its rule a priority above "+fmt.Sprint(last),
+			"rule %q of another program takes all packets before tombolo's rules behind it, of %d to %d: it leads to %s%s", text, first, last, plan.Route{Route: way}.ID(), by(way))
 	case first <= r.Priority && r.Priority <= last:
 		s.warn(codeStrangeRule, "give it another priority; or say another `priority:` in `settings:`", "rule %q of another program stands among those of tombolo, %d to %d", text, first, last)
-	case r.Priority < first && taken:
-		s.warn(codeRuleBefore, "tombolo's links, replies and exits need to go first: have that program leave routes alone (wg-quick: `Table = off`), or give its rule a priority above "+fmt.Sprint(last),
-			"rule %q of another program takes all packets before tombolo's rules, from %d on: it leads to %s%s", text, first, plan.Route{Route: way}.ID(), by(way))
 	case r.Mask == all:
 		s.warn(codeStrangeMark, "give that rule a mask, such as `fwmark 0x1/0xff`", "rule %q of another program compares all bits of the mark, also those of tombolo, %#x, so what tombolo has marked is another to it", text, s.settings.Mask)
 	case r.Mask&s.settings.Mask != 0:
