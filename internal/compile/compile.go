@@ -137,7 +137,7 @@ func (c *compiler) router(i int) state.Router {
 	c.enter(i, &r)
 	r.Routes = c.routes(i, ways)
 	r.Babel = c.babel(i, &r)
-	tunnels := c.tunnelMarks(i, &r)
+	tunnels := c.tunnelMarks(i)
 	r.Rules = c.rules(i, fabric(r), tunnels, r.Babel != nil)
 	if r.Babel != nil {
 		r.Routes = append(r.Routes, c.noWays(&r)...)

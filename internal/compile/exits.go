@@ -52,7 +52,7 @@ func newExits(n *spec.Network, c clients) exits {
 		for _, name := range e.For {
 			for _, x := range meant(n, c, name, e.Router) {
 				narrow := x.rank
-				x.exit.via, x.exit.block = via, e.Otherwise == "block"
+				x.via, x.block = via, e.Otherwise == "block"
 				k, met := at[x.src]
 				switch {
 				case !met:
@@ -249,7 +249,7 @@ func (c *compiler) exitRoutes(i int) []state.Route {
 			}
 		}
 		// What the router itself sends ends by a rule, after what it cannot do without.
-		if !e.leavesAt(i) && !(e.own && slices.Contains(e.homes, i)) {
+		if router := e.own && slices.Contains(e.homes, i); !router && !e.leavesAt(i) {
 			out = append(out, state.Route{Table: e.table, Dst: everywhere, Metric: lastMetric, Type: state.Unreachable, Protocol: c.n.Settings.Protocol})
 		}
 	}

@@ -73,7 +73,7 @@ const mostTunnelMarks = 32
 
 // tunnelMarks returns the tunnels of a Babel router by which such connections may come, first
 // those to sites that publish something, then those to sites with a public address.
-func (c *compiler) tunnelMarks(i int, r *state.Router) []tunnelMark {
+func (c *compiler) tunnelMarks(i int) []tunnelMark {
 	if c.static[i] {
 		return nil // one interface for all: its AllowedIPs say what may come in, and that is the network's
 	}
