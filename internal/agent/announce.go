@@ -29,6 +29,11 @@ func (o *observer) condition(r state.Router, s sight, a state.Announcement) (boo
 	switch a.While {
 	case state.Always:
 		return true, "always"
+	case state.Works:
+		if o.works(a.Dst.Addr().Is6()) {
+			return true, "an uplink works"
+		}
+		return false, "no uplink works"
 	case state.Carrier, state.Probe:
 		d, there := s.devices[a.Device]
 		if word := deviceState(d, there); word != "up" {

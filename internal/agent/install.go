@@ -41,7 +41,7 @@ func (t *table) read(ctx context.Context) error {
 		return fmt.Errorf("read learned rules: %w", err)
 	}
 	t.mu.Lock()
-	tables := append([]uint32{t.config.Table}, t.specific.found(rules, t.settled)...)
+	tables := t.tables(rules)
 	t.mu.Unlock()
 	routes, err := t.kernel.Routes(ctx, tables, t.config.Protocol)
 	if err != nil {

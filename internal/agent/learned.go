@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -39,7 +40,8 @@ type table struct {
 	specific sources
 	dropped  map[babel.Key]bool // taken back by the speaker before it settled
 	dirty    map[state.RouteKey]bool
-	stale    bool // the kernel may hold something else than have says
+	left     map[uint32]bool // tables of exits that are none any more, or others'
+	stale    bool            // the kernel may hold something else than have says
 	settled  bool
 	wake     chan struct{}
 
@@ -53,7 +55,7 @@ func newTable(config state.Babel, k RouteTable, report func(error)) *table {
 	return &table{
 		config: config, kernel: k, report: report,
 		want: map[state.RouteKey]state.Route{}, specific: newSources(config),
-		dropped: map[babel.Key]bool{}, dirty: map[state.RouteKey]bool{},
+		dropped: map[babel.Key]bool{}, dirty: map[state.RouteKey]bool{}, left: map[uint32]bool{},
 		stale: true, wake: make(chan struct{}, 1),
 	}
 }
@@ -65,7 +67,7 @@ func (t *table) inherit(ctx context.Context) []babel.RouteChange {
 	if err != nil {
 		return nil // run will say so
 	}
-	tables := append([]uint32{t.config.Table}, t.specific.found(rules, false)...)
+	tables := t.tables(rules)
 	routes, err := t.kernel.Routes(ctx, tables, t.config.Protocol)
 	if err != nil {
 		return nil
@@ -73,11 +75,43 @@ func (t *table) inherit(ctx context.Context) []babel.RouteChange {
 	var out []babel.RouteChange
 	for _, r := range routes {
 		k := babel.Key{Dst: r.Dst, Src: cmp.Or(r.Src, t.specific.sourceOf(r.Table))}
-		if r.Type == state.Unicast && r.Metric == learnedMetric && (r.Table == t.config.Table || k.Src.IsValid()) {
-			out = append(out, babel.RouteChange{Key: k, Hop: &babel.Hop{Link: r.Device}})
+		if r.Type != state.Unicast || r.Metric != learnedMetric || r.Table != t.config.Table && !k.Src.IsValid() {
+			continue
 		}
+		if t.specific.ends(r.Table) && t.specific.at(k) != r.Key() {
+			continue // no default route
+		}
+		out = append(out, babel.RouteChange{Key: k, Hop: &babel.Hop{Link: r.Device}})
 	}
 	return out
+}
+
+// lead says where the default routes of exits' sources go from now on. What a table had, it has
+// until others have it (see ops).
+func (t *table) lead(exits []state.ExitTable) {
+	next := exitsOf(exits)
+	t.mu.Lock()
+	changed := !maps.Equal(t.specific.exits, next)
+	if changed {
+		for _, table := range t.specific.exits {
+			t.left[table] = true
+		}
+		t.specific.exits, t.specific.changed = next, true
+		t.stale = true // there may be something in the new ones
+	}
+	t.mu.Unlock()
+	if changed {
+		t.poke()
+	}
+}
+
+// tables returns where learned routes may lie; rules are those that are there.
+func (t *table) tables(rules []state.Rule) []uint32 {
+	all := append([]uint32{t.config.Table}, t.specific.found(rules, t.settled)...)
+	all = slices.AppendSeq(all, maps.Values(t.specific.exits))
+	all = slices.AppendSeq(all, maps.Keys(t.left))
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // beside says which compiled routes the router holds.
@@ -105,8 +139,8 @@ func (t *table) put(changes []babel.RouteChange, config *state.Babel) {
 			t.dropped[c.Key] = true
 		}
 		t.specific.put(c.Key, r, wanted)
-		if !ownTable(c.Key) {
-			t.dirty[state.RouteKey{Table: t.specific.tables[c.Src], Dst: c.Dst, Metric: learnedMetric}] = true
+		if !ofAll(c.Key) {
+			t.dirty[t.specific.at(c.Key)] = true
 			continue
 		}
 		at := state.RouteKey{Table: t.config.Table, Dst: c.Dst, Src: c.Src, Metric: learnedMetric}
@@ -120,7 +154,7 @@ func (t *table) put(changes []babel.RouteChange, config *state.Babel) {
 }
 
 // routeOf returns the kernel's route for a change; false where there is to be none. Where
-// it is not an ownTable's, its place is still to be found.
+// it is not ofAll, its place is still to be found.
 func routeOf(config *state.Babel, c babel.RouteChange) (state.Route, bool) {
 	if c.Hop == nil {
 		return state.Route{}, false
@@ -169,8 +203,8 @@ func (t *table) routes() (total int, byDevice map[string]int) {
 			total++
 		}
 	}
-	for k, r := range t.specific.routes {
-		if r.Type == state.Unicast && !ownTable(k) {
+	for _, r := range t.specific.routes {
+		if r.Type == state.Unicast {
 			byDevice[r.Device]++
 			total++
 		}

@@ -76,7 +76,12 @@ func (k *refusing) Apply(ctx context.Context, ops []plan.Op) error {
 }
 
 func startTable(t *testing.T, held ...state.Route) *tableBench {
+	return startTableWith(t, func(*state.Babel) {}, held...)
+}
+
+func startTableWith(t *testing.T, change func(*state.Babel), held ...state.Route) *tableBench {
 	b := &tableBench{T: t, config: babelConfig()}
+	change(&b.config)
 	b.kernel = &refusing{fakeKernel: newFakeKernel(state.Router{
 		Version: state.Version, Owner: owner(), Routes: held,
 		Interfaces: []state.Interface{{Name: "wg-b", Kind: state.WireGuardKind}},

@@ -40,8 +40,9 @@ type observer struct {
 	problems *problems
 	hub      *hub
 	wake     chan struct{}
-	asks     chan chan struct{} // look at everything now, and close
-	drift    func()             // called when a tunnel has other peers than were applied
+	asks     chan chan struct{}  // look at everything now, and close
+	drift    func()              // called when a tunnel has other peers than were applied
+	works    func(six bool) bool // whether an uplink does, in a family; it does not wait
 
 	mu     sync.Mutex
 	wanted Wanted
@@ -63,6 +64,7 @@ type observer struct {
 func newObserver(m *Machine, p *problems) *observer {
 	return &observer{
 		machine: m, problems: p, hub: p.hub, wake: make(chan struct{}, 1), asks: make(chan chan struct{}), drift: func() {},
+		works:   func(bool) bool { return true },
 		samples: map[peerID][]sample{}, probes: map[netip.Addr]*probe{}, said: map[babel.Key]bool{},
 	}
 }
@@ -261,7 +263,7 @@ func (o *observer) inform(h *host, s sight) {
 	f := facts{devices: s.devices, mute: o.mute}
 	for _, a := range s.announc {
 		if a.Now {
-			f.announce = append(f.announce, babel.Announcement{Key: babel.Key{Dst: a.Dst, Src: a.Src}})
+			f.announce = append(f.announce, babel.Announcement{Key: babel.Key{Dst: a.Dst, Src: a.Src}, Metric: a.Metric})
 		}
 	}
 	if h != o.toldTo || !reflect.DeepEqual(f, o.told) {

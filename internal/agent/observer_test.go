@@ -147,6 +147,7 @@ func TestWhatIsAnnouncedFollowsItsCondition(t *testing.T) {
 	r.Interfaces = []state.Interface{{Name: "wg-c", WireGuard: &state.WireGuard{Peers: []state.Peer{{Name: "c", PublicKey: key.Public{3}}}}}}
 	r.Babel = new(babelConfig())
 	o := newObserver(&Machine{}, newProblems(newHub(quietLog())))
+	o.works = func(six bool) bool { return six }
 	host := netip.MustParseAddr("192.168.1.10")
 	up, plugged := kernel.Device{Up: true}, kernel.Device{Up: true, Carrier: true}
 	shake := func(ago time.Duration) map[string]kernel.Tunnel {
@@ -174,6 +175,8 @@ func TestWhatIsAnnouncedFollowsItsCondition(t *testing.T) {
 		{a: state.Announcement{While: state.Handshake, Device: "wg-c", Peer: "c"}, why: "c never had a handshake"},
 		{a: state.Announcement{While: state.Handshake, Device: "wg-c", Peer: "c"}, tunnels: shake(100 * time.Second), want: true, why: "c is connected"},
 		{a: state.Announcement{While: state.Handshake, Device: "wg-c", Peer: "c"}, tunnels: shake(200 * time.Second)},
+		{a: state.Announcement{While: state.Works, Dst: prefix("0.0.0.0/0")}, why: "no uplink works"},
+		{a: state.Announcement{While: state.Works, Dst: prefix("::/0")}, want: true, why: "an uplink works"},
 		{a: state.Announcement{While: "sunshine"}, why: `this version does not know the condition "sunshine"`},
 	} {
 		o.probes = map[netip.Addr]*probe{}

@@ -76,6 +76,7 @@ func (r *routing) run(ctx context.Context, w Wanted) error {
 		r.table = t
 		r.mu.Unlock()
 	}
+	r.table.lead(b.Exits)
 	if r.h != nil {
 		return r.h.configure(ctx, w)
 	}

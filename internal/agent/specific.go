@@ -20,9 +20,12 @@ import (
 //   - what lies within a destination there, and is others' too, stands there as `throw`: the
 //     lookup goes on, and finds it;
 //   - a default route is looked for once more behind all prefixes, by a second rule. This
-//     is all that IPv6 needs, whose tables have sources.
+//     is all that IPv6 needs, whose tables have sources;
+//   - the default of an exit's source goes to that source's table (state.ExitTable), of IPv4
+//     and IPv6 alike, to which compiled rules lead.
 type sources struct {
-	config state.Babel
+	config state.Babel // but for Exits
+	exits  map[netip.Prefix]uint32
 
 	routes   map[babel.Key]state.Route // as routeOf made them
 	compiled []state.Route
@@ -36,19 +39,47 @@ type sources struct {
 }
 
 func newSources(config state.Babel) sources {
-	return sources{config: config, routes: map[babel.Key]state.Route{}, tables: map[netip.Prefix]uint32{}}
+	return sources{
+		config: config, exits: exitsOf(config.Exits),
+		routes: map[babel.Key]state.Route{}, tables: map[netip.Prefix]uint32{},
+	}
 }
 
-// ownTable reports whether a route lies where those for everybody do.
-func ownTable(k babel.Key) bool { return !k.Src.IsValid() || k.Dst.Addr().Is6() }
+func exitsOf(all []state.ExitTable) map[netip.Prefix]uint32 {
+	out := make(map[netip.Prefix]uint32, len(all))
+	for _, e := range all {
+		out[e.Src] = e.Table
+	}
+	return out
+}
+
+// ofAll reports whether a route lies where those for everybody do, without any rule.
+func ofAll(k babel.Key) bool { return !k.Src.IsValid() || k.Dst.Addr().Is6() && k.Dst.Bits() > 0 }
+
+// exit returns the table of an exit's source, for its default route.
+func (s *sources) exit(k babel.Key) (uint32, bool) {
+	t, ok := s.exits[k.Src]
+	return t, ok && k.Dst.Bits() == 0
+}
+
+// at is where a route for a source lies. Of IPv4 its table may not be known yet; it is then 0.
+func (s *sources) at(k babel.Key) state.RouteKey {
+	if t, ok := s.exit(k); ok {
+		return state.RouteKey{Table: t, Dst: k.Dst, Metric: learnedMetric}
+	}
+	if k.Src.Addr().Is6() {
+		return state.RouteKey{Table: s.config.Table, Dst: k.Dst, Src: k.Src, Metric: learnedMetric}
+	}
+	return state.RouteKey{Table: s.tables[k.Src], Dst: k.Dst, Metric: learnedMetric}
+}
 
 // put takes a change of any learned route.
 func (s *sources) put(k babel.Key, r state.Route, wanted bool) {
-	if !k.Src.IsValid() || ownTable(k) && k.Dst.Bits() > 0 {
+	if ofAll(k) {
 		s.changed = s.changed || len(s.routes) > 0
 		return
 	}
-	if s.config.Sources.Tables == 0 {
+	if _, exit := s.exit(k); s.config.Sources.Tables == 0 && !exit {
 		return // applied by a version that had no tables for them
 	}
 	s.changed = true
@@ -82,12 +113,27 @@ func (s *sources) found(rules []state.Rule, settled bool) []uint32 {
 
 // sourceOf returns whose a table is; the zero Prefix if nobody's.
 func (s *sources) sourceOf(table uint32) netip.Prefix {
+	for p, t := range s.exits {
+		if t == table {
+			return p
+		}
+	}
 	for p, t := range s.tables {
 		if t == table {
 			return p
 		}
 	}
 	return netip.Prefix{}
+}
+
+// ends reports whether a table is an exit's source's.
+func (s *sources) ends(table uint32) bool {
+	for _, t := range s.exits {
+		if t == table {
+			return true
+		}
+	}
+	return false
 }
 
 // lay makes placed and rules of routes, and marks what that changes as dirty. all are the
@@ -100,17 +146,16 @@ func (s *sources) lay(all, have map[state.RouteKey]state.Route, rules map[state.
 	before := s.placed
 	s.placed, s.rules, s.excess = map[state.RouteKey]state.Route{}, map[state.Rule]bool{}, nil
 	of := map[netip.Prefix][]netip.Prefix{} // the destinations of a source
-	for k := range s.routes {
+	for k, r := range s.routes {
+		if table, ok := s.exit(k); ok {
+			s.place(r, table)
+			continue
+		}
 		of[k.Src] = append(of[k.Src], k.Dst)
 	}
 	s.free(of, have, rules)
 	for _, src := range slices.SortedFunc(maps.Keys(of), state.ComparePrefixes) {
-		depth := uint32(0)
-		for o := range of {
-			if inside(src, o) {
-				depth++
-			}
-		}
+		depth := s.depth(src, of)
 		table, ok := s.table(src)
 		if !ok || depth >= state.SourceDepth {
 			s.excess = fmt.Errorf("routes from %s have no place: there are %d tables for sources, and sources inside each other %d deep",
@@ -119,6 +164,11 @@ func (s *sources) lay(all, have map[state.RouteKey]state.Route, rules map[state.
 		}
 		if src.Addr().Is4() {
 			s.fill(table, src, of[src], all)
+		} else {
+			for _, dst := range of[src] {
+				r := s.routes[babel.Key{Dst: dst, Src: src}]
+				s.placed[r.Key()] = r
+			}
 		}
 		s.lead(src, table, depth, of[src])
 	}
@@ -129,6 +179,29 @@ func (s *sources) lay(all, have map[state.RouteKey]state.Route, rules map[state.
 			}
 		}
 	}
+}
+
+// depth is how many other sources lie around one: also those of exits, whose rules are there
+// whether or not anything is learned for them.
+func (s *sources) depth(src netip.Prefix, of map[netip.Prefix][]netip.Prefix) uint32 {
+	depth := uint32(0)
+	for o := range of {
+		if inside(src, o) {
+			depth++
+		}
+	}
+	for o := range s.exits {
+		if inside(src, o) && of[o] == nil {
+			depth++
+		}
+	}
+	return depth
+}
+
+// place puts a route into a table that is its source's alone.
+func (s *sources) place(r state.Route, table uint32) {
+	r.Table, r.Src = table, netip.Prefix{}
+	s.placed[r.Key()] = r
 }
 
 // free forgets the tables that nothing needs any more: of a source that is gone, when it
@@ -163,14 +236,10 @@ func (s *sources) table(src netip.Prefix) (uint32, bool) {
 
 // fill places the routes of a source of IPv4 in its table.
 func (s *sources) fill(table uint32, src netip.Prefix, to []netip.Prefix, all map[state.RouteKey]state.Route) {
-	put := func(r state.Route) {
-		r.Table, r.Src = table, netip.Prefix{}
-		s.placed[r.Key()] = r
-	}
 	aside := func(dst netip.Prefix) {
 		within := func(p netip.Prefix) bool { return p.Bits() > 0 && inside(dst, p) }
 		if slices.ContainsFunc(to, within) {
-			put(state.Route{Dst: dst, Metric: learnedMetric, Type: state.Throw, Protocol: s.config.Protocol})
+			s.place(state.Route{Dst: dst, Metric: learnedMetric, Type: state.Throw, Protocol: s.config.Protocol}, table)
 		}
 	}
 	for _, r := range all {
@@ -187,7 +256,7 @@ func (s *sources) fill(table uint32, src netip.Prefix, to []netip.Prefix, all ma
 		}
 	}
 	for _, dst := range to {
-		put(s.routes[babel.Key{Dst: dst, Src: src}])
+		s.place(s.routes[babel.Key{Dst: dst, Src: src}], table)
 	}
 }
 

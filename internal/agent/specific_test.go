@@ -199,8 +199,18 @@ func TestThereIsAnEndOfTablesForSources(t *testing.T) {
 // Whatever is learned and lost, a packet goes by the longest destination and then by the
 // longest source (RFC 9079 §1.3).
 func TestPacketsGoByTheMostSpecificPair(t *testing.T) {
+	t.Run("no exits", func(t *testing.T) { mostSpecific(t, nil, nil) })
+	// An exit's source around all others: its rule is compiled, and theirs come before it.
+	all := prefix("10.0.0.0/13")
+	t.Run("exits", func(t *testing.T) {
+		mostSpecific(t, []state.ExitTable{{Src: all, Table: 2110}}, []state.Rule{{Priority: 560, From: all, Action: state.Lookup, Table: 2110}})
+	})
+}
+
+func mostSpecific(t *testing.T, exits []state.ExitTable, lead []state.Rule) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startTable(t)
+		b.lead(exits)
 		time.Sleep(settleTime + time.Second)
 		r := rand.New(rand.NewPCG(1, 2))
 		some := func(shortest int) netip.Prefix { // of few addresses, so that they lie in each other
@@ -256,7 +266,7 @@ func TestPacketsGoByTheMostSpecificPair(t *testing.T) {
 						want, best = how, k
 					}
 				}
-				if got := leads(have.Routes, have.Rules, src, dst); got != want {
+				if got := leads(have.Routes, slices.Concat(lead, have.Rules), src, dst); got != want {
 					t.Fatalf("%s to %s goes by %q, want %q for %v", src, dst, got, want, best)
 				}
 			}
