@@ -61,7 +61,8 @@ func New(o Options) *Agent {
 	a.roaming = newRoaming(&o.Machine, a.problems)
 	a.routing.displaced = a.roaming.displaced
 	a.egress = newEgress(&a.o.Machine, h, a.problems)
-	a.egress.changed = a.observer.look
+	a.egress.changed, a.observer.works = a.observer.look, a.egress.leads
+	a.routing.turned = a.egress.turned
 	a.base = &base{
 		o: &a.o, hub: h, away: a.roaming.away, problems: a.problems, first: true,
 		record: make(chan struct{}, 1), calls: make(chan func(context.Context)),

@@ -323,6 +323,31 @@ func (e *egress) settle(ctx context.Context, r *state.Router, l egressLayout) {
 	}
 }
 
+// turned has the flows forgotten that left by the uplinks, where they go to an exit from now
+// on, or the other way round: their source was translated, or was not.
+func (e *egress) turned(towards bool) {
+	e.mu.Lock()
+	r := e.wanted
+	e.mu.Unlock()
+	if r.Egress == nil {
+		return
+	}
+	marks := []uint32{r.Egress.Exit}
+	if towards {
+		marks = nil
+		for _, u := range r.Uplinks {
+			marks = append(marks, u.Pin)
+		}
+	}
+	var errs []error
+	for _, m := range marks {
+		if m != 0 {
+			errs = append(errs, e.machine.ForgetFlows(context.Background(), m, r.Egress.Mask))
+		}
+	}
+	e.problems.set("flows", errors.Join(errs...))
+}
+
 func (e *egress) unwell(device string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -398,7 +423,7 @@ func (e *egress) sweep(ctx context.Context) error {
 		return nil
 	}
 	err := e.bring(ctx, &e.last, egressLayout{})
-	_, also := sweep(ctx, e.ways, e.owner.Following(), nil)
+	_, also := sweep(ctx, e.ways, e.owner.Following())
 	e.close()
 	e.mu.Lock()
 	e.working = nil

@@ -165,6 +165,7 @@ func (t *table) apply(ctx context.Context, ops []plan.Op) error {
 			}
 		}
 	}
+	t.tell(ops)
 	if len(refused) > 0 {
 		t.have = nil
 		return fmt.Errorf("learned route refused: %s", strings.Join(refused[:min(len(refused), 3)], "; "))
@@ -172,14 +173,34 @@ func (t *table) apply(ctx context.Context, ops []plan.Op) error {
 	return nil
 }
 
+// tell says whose packets leave by another way than before: here, or by an exit.
+func (t *table) tell(ops []plan.Op) {
+	t.mu.Lock()
+	local := t.local
+	t.mu.Unlock()
+	turned := map[bool]bool{}
+	for _, op := range ops {
+		object := op.Object
+		if op.Verb == plan.Remove {
+			object = op.Before
+		}
+		if r, is := object.(plan.Route); is && local[r.Table] && r.Type == state.Unicast && op.Verb != plan.Change {
+			turned[op.Verb == plan.Add] = true
+		}
+	}
+	for towards := range turned {
+		t.turned(towards)
+	}
+}
+
 // sweep removes every route and rule of the protocol, for when there is to be no speaker
 // any more.
-func sweep(ctx context.Context, k RouteTable, protocol uint8, tables []uint32) (int, error) {
+func sweep(ctx context.Context, k RouteTable, protocol uint8) (int, error) {
 	rules, err := k.Rules(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("read learned rules: %w", err)
 	}
-	routes, err := k.Routes(ctx, tables, protocol)
+	routes, err := k.Routes(ctx, nil, protocol)
 	if err != nil {
 		return 0, fmt.Errorf("read learned routes: %w", err)
 	}

@@ -34,6 +34,7 @@ type table struct {
 	config state.Babel
 	kernel RouteTable
 	report func(error) // nil: all is well
+	turned func(bool)  // packets of a source that may leave here now go to an exit; false: they leave here
 
 	mu       sync.Mutex
 	want     map[state.RouteKey]state.Route
@@ -43,6 +44,7 @@ type table struct {
 	left     map[uint32]bool // tables of exits that are none any more, or others'
 	stale    bool            // the kernel may hold something else than have says
 	settled  bool
+	local    map[uint32]bool // tables of exits without which packets leave by an uplink
 	wake     chan struct{}
 
 	// The goroutine's: what the kernel holds.
@@ -53,7 +55,7 @@ type table struct {
 // newTable returns a table that knows nothing yet of what the kernel holds.
 func newTable(config state.Babel, k RouteTable, report func(error)) *table {
 	return &table{
-		config: config, kernel: k, report: report,
+		config: config, kernel: k, report: report, turned: func(bool) {},
 		want: map[state.RouteKey]state.Route{}, specific: newSources(config),
 		dropped: map[babel.Key]bool{}, dirty: map[state.RouteKey]bool{}, left: map[uint32]bool{},
 		stale: true, wake: make(chan struct{}, 1),
@@ -89,8 +91,14 @@ func (t *table) inherit(ctx context.Context) []babel.RouteChange {
 // lead says where the default routes of exits' sources go from now on. What a table had, it has
 // until others have it (see ops).
 func (t *table) lead(exits []state.ExitTable) {
-	next := exitsOf(exits)
+	next, local := exitsOf(exits), map[uint32]bool{}
+	for _, e := range exits {
+		if e.Local {
+			local[e.Table] = true
+		}
+	}
 	t.mu.Lock()
+	t.local = local
 	changed := !maps.Equal(t.specific.exits, next)
 	if changed {
 		for _, table := range t.specific.exits {

@@ -262,7 +262,7 @@ func TestSweepTakesEveryLearnedRouteAway(t *testing.T) {
 		old("10.1.0.0/16"), {Table: 7, Dst: prefix("10.2.0.0/16"), Type: state.Unreachable, Protocol: learned},
 		{Table: 110, Dst: prefix("10.3.0.0/16"), Type: state.Unreachable, Protocol: owner().Protocol},
 	}})
-	if n, err := sweep(t.Context(), k, learned, nil); err != nil || n != 2 {
+	if n, err := sweep(t.Context(), k, learned); err != nil || n != 2 {
 		t.Errorf("%d were removed, %v", n, err)
 	}
 	r, _ := k.Kernel.Read(t.Context(), state.Router{})

@@ -19,6 +19,7 @@ type routing struct {
 	start    time.Time
 
 	displaced func(map[uint64]displacement) // of the hosts
+	turned    func(bool)                    // of the table
 
 	owner   state.Owner
 	config  state.Babel // of table
@@ -34,7 +35,7 @@ type routing struct {
 }
 
 func newRouting(m *Machine, h *hub, p *problems, start time.Time) *routing {
-	return &routing{machine: m, hub: h, problems: p, start: start, swept: map[uint8]bool{}, displaced: func(map[uint64]displacement) {}}
+	return &routing{machine: m, hub: h, problems: p, start: start, swept: map[uint8]bool{}, displaced: func(map[uint64]displacement) {}, turned: func(bool) {}}
 }
 
 // follow makes the routing what w says.
@@ -66,6 +67,7 @@ func (r *routing) run(ctx context.Context, w Wanted) error {
 		}
 		r.owner, r.config, r.swept[b.Protocol] = w.Router.Owner, *b, false
 		t := newTable(*b, k, func(err error) { r.problems.set("learned", err) })
+		t.turned = r.turned
 		r.inherited = t.inherit(ctx)
 		ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 		r.running.Go(func() {
@@ -132,7 +134,7 @@ func (r *routing) sweep(ctx context.Context, owner state.Owner, protocol uint8) 
 		return err
 	}
 	defer k.Close()
-	_, err = sweep(ctx, k, protocol, nil)
+	_, err = sweep(ctx, k, protocol)
 	return err
 }
 

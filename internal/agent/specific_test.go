@@ -105,7 +105,7 @@ func TestRoutesForSomeSources(t *testing.T) {
 		b.ruled("519 10.1.0.0/16 131")
 		b.change(from("10.9.0.0/16", by("10.2.0.0/16", "br-lan")))
 		b.ruled("519 10.1.0.0/16 131", "519 10.9.0.0/16 130")
-		if _, err := sweep(t.Context(), b.kernel, learned, nil); err != nil {
+		if _, err := sweep(t.Context(), b.kernel, learned); err != nil {
 			t.Error(err)
 		}
 		b.ruled()

@@ -64,8 +64,8 @@ func newExits(n *spec.Network, c clients) exits {
 			}
 		}
 	}
+	number(out, n.Settings.ExitTable())
 	for k := range out {
-		out[k].table = n.Settings.ExitTable() + uint32(k)
 		for _, o := range out {
 			if o.src.Bits() < out[k].src.Bits() && o.src.Overlaps(out[k].src) {
 				out[k].depth++
@@ -73,6 +73,20 @@ func newExits(n *spec.Network, c clients) exits {
 		}
 	}
 	return out
+}
+
+// number gives each source a table. It is a hash's, so that an exit more in the file moves no
+// other's: their flows would stop while it is applied.
+func number(all exits, first uint32) {
+	size := uint32(max(spec.ExitTables, 2*len(all)))
+	taken := map[uint32]bool{}
+	for k := range all {
+		at := uint32(hashName(all[k].src.String()) % uint64(size))
+		for taken[at] {
+			at = (at + 1) % size
+		}
+		taken[at], all[k].table = true, first+at
+	}
 }
 
 // source is a source that a word of `for:` means.

@@ -340,8 +340,8 @@ const TunnelTables = TowardsExit - FirstTunnel
 // ExitTable is the first of the tables of exits' sources.
 func (s Settings) ExitTable() uint32 { return s.Table + 2000 }
 
-// exitTables is for how many sources Tables reserves some; a file that has more goes on.
-const exitTables = 1000
+// ExitTables is for how many sources Tables reserves some; a file that has more goes on.
+const ExitTables = 1000
 
 // mostTable is the largest fabric's table: after it there is room for one for each source
 // that a file can hold.
@@ -357,7 +357,7 @@ func (s Settings) Tables() []TableRange {
 		{s.SourceTable(), s.SourceTable() + SourceTables - 1},
 		{s.UplinkTable(), s.UplinkTable() + maxUplinks},
 		{s.TunnelTable(), s.TunnelTable() + TunnelTables - 1},
-		{s.ExitTable(), s.ExitTable() + exitTables - 1},
+		{s.ExitTable(), s.ExitTable() + ExitTables - 1},
 	}
 	slices.SortFunc(out, func(x, y TableRange) int { return cmp.Compare(x.First, y.First) })
 	return out
