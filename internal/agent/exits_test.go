@@ -191,7 +191,8 @@ func TestRoutesMoveWithTheTablesOfExits(t *testing.T) {
 // An exit is announced with its rank while an uplink works, and others may announce it too.
 func TestAnExitIsAnnouncedWhileAnUplinkWorks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := router("10.0.0.0/8")
+		r := office()
+		r.Uplinks = r.Uplinks[:1]
 		r.Babel = new(babelConfig())
 		lan := prefix("10.1.0.0/24")
 		r.Babel.Announce = []state.Announcement{{Dst: prefix("0.0.0.0/0"), Src: lan, Metric: 4096, While: state.Works}}

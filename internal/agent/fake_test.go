@@ -266,7 +266,9 @@ func machine(k, learned *fakeKernel, eyes *fakeEyes, s *fakeSocket) Machine {
 			return r, nil
 		},
 	}
-	newFakeWays().into(&m)
+	ways := newFakeWays()
+	ways.devices["eth1"] = eth1()
+	ways.into(&m)
 	return m
 }
 
