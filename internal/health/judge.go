@@ -70,7 +70,11 @@ func (j *Judge) Answered(rtt time.Duration) {
 		j.srtt = max(rtt, 1)
 		return
 	}
-	j.srtt += (rtt - j.srtt) / 8 // as TCP does (RFC 6298 §2)
+	gain := time.Duration(8) // as TCP's (RFC 6298 §2)
+	if rtt < j.srtt {
+		gain = 4 // who waits too long notices late
+	}
+	j.srtt += (rtt - j.srtt) / gain
 }
 
 // Late takes the time until the answer to a round that is counted as failed; later is how
@@ -82,6 +86,11 @@ func (j *Judge) Late(rtt time.Duration, later int) {
 	j.srtt = max(j.srtt, rtt)
 	j.misses = min(j.misses, later)
 }
+
+// Calm reports whether rounds are answered, so that to look at the next one when its timeout
+// is over is to look for nothing: to do so an interval later is soon enough, as the silence
+// of the ones behind it is then noticed in time.
+func (j *Judge) Calm() bool { return !j.dead && j.misses == 0 && j.srtt > 0 && j.down > 1 }
 
 // Up reports whether the uplink works.
 func (j *Judge) Up() bool { return !j.dead }

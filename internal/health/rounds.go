@@ -46,27 +46,32 @@ func (r *rounds) find(number uint16) int {
 	return slices.IndexFunc(r.recent, func(x round) bool { return x.number == number })
 }
 
-// answer takes an answer to a round. changed says that the uplink now works, judged that the
-// round is answered by it.
-func (r *rounds) answer(now instant, number uint16) (judged, changed bool) {
+// answer takes an answer to a round, and when it came. changed says that the uplink now works,
+// judged that the round is answered by it.
+func (r *rounds) answer(at instant, number uint16) (judged, changed bool) {
 	i := r.find(number)
 	if i < 0 || r.recent[i].answered {
 		return false, false
 	}
 	x := &r.recent[i]
 	x.answered = true
-	if x.judged {
+	rtt := at - x.sent
+	if rtt < 0 {
+		rtt = 0 // the clock was set, or is not that fine
+	}
+	if late := at > x.deadline; x.judged || late {
+		x.judged = true
 		later := 0
 		for _, y := range r.recent[i+1:] {
 			if y.judged && !y.answered {
 				later++
 			}
 		}
-		r.judge.Late(now-x.sent, later)
+		r.judge.Late(rtt, later)
 		return false, false
 	}
 	x.judged = true
-	r.judge.Answered(now - x.sent)
+	r.judge.Answered(rtt)
 	return true, r.judge.Round(true)
 }
 

@@ -22,10 +22,10 @@ const (
 	least = 20 * time.Millisecond
 	// reportEvery is how often it is told how an uplink fares that is as before.
 	reportEvery = 2 * time.Second
-	// stall is how late this may be called before it takes the answers that wait for a sign
-	// that the router was busy, and not that nobody answered.
+	// stall is how late this may be called before it takes that for a sign that the router was
+	// busy, and not that nobody answered: what waits for connections may be late too.
 	stall = 50 * time.Millisecond
-	// grace is how long the answers then have until they are looked at.
+	// grace is how long that then has.
 	grace = 30 * time.Millisecond
 )
 
@@ -35,6 +35,7 @@ var errNoReply = errors.New("no reply")
 // result is what became of a probe: an answer, or why there will be none.
 type result struct {
 	round uint16
+	at    time.Time
 	err   error
 }
 
@@ -42,6 +43,9 @@ type result struct {
 type prober interface {
 	// send sends a round, and returns why probes could not be sent.
 	send(round uint16) []error
+	// replies returns the answers that have come and of which nobody was told, with the wall
+	// clock's time when they did.
+	replies() []result
 	// close ends what send began.
 	close()
 }
@@ -50,6 +54,10 @@ type prober interface {
 // every packet, and tells report when the uplink works or works no more, and every now and
 // then. report is called by Run and must not wait. A device that is gone, or without a way to
 // the targets, is no error: then nobody answers.
+//
+// Nobody is woken by the reply to an echo request: the kernel notes when it came, and while all
+// is well it is looked at when the next round goes out. So a check wakes a small router once
+// in an interval, and what keeps the router busy makes no reply late.
 //
 // It must be called in the namespace of the device; nothing that it starts outlives it.
 func Run(ctx context.Context, c state.Check, device string, mark uint32, report func(Status)) {
@@ -102,7 +110,7 @@ type loop struct {
 
 // due returns when there is something to do.
 func (l *loop) due() instant {
-	if at, ok := l.rounds.deadline(); ok {
+	if at, ok := l.rounds.deadline(); ok && !l.rounds.judge.Calm() {
 		return min(at, l.next)
 	}
 	return l.next
@@ -118,6 +126,9 @@ func (l *loop) tick(due instant) {
 			waiting = false
 		}
 	}
+	for _, r := range l.prober.replies() {
+		l.take(r)
+	}
 	now := l.now()
 	if now-due > stall {
 		l.rounds.wait(now + grace)
@@ -130,14 +141,20 @@ func (l *loop) tick(due instant) {
 	l.next = max(l.next+l.interval, now+l.interval/2) // no haste after a stall
 	number := l.rounds.send(now, l.probes)
 	for _, err := range l.prober.send(number) {
-		l.take(result{number, err})
+		l.take(result{round: number, err: err})
 	}
+}
+
+// instant returns when something was that the wall clock says; the clock may have been set
+// since.
+func (l *loop) instant(at time.Time) instant {
+	return l.now() - max(0, time.Now().Round(0).Sub(at.Round(0)))
 }
 
 // take takes what became of a probe.
 func (l *loop) take(r result) {
 	if r.err == nil {
-		judged, changed := l.rounds.answer(l.now(), r.round)
+		judged, changed := l.rounds.answer(l.instant(r.at), r.round)
 		l.judged(judged, changed, true)
 		return
 	}

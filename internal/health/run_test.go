@@ -14,13 +14,13 @@ import (
 
 // fakeProber is a path without sockets.
 type fakeProber struct {
-	results chan<- result
+	waiting []result
 	rtt     func(at time.Duration) (time.Duration, bool)
 	err     func(at time.Duration) error
 	begin   time.Time
 	sent    []time.Duration
+	clock   func(at time.Duration) time.Duration // what the wall clock was set by since
 	closed  bool
-	ctx     context.Context
 }
 
 func (f *fakeProber) send(round uint16) []error {
@@ -30,19 +30,23 @@ func (f *fakeProber) send(round uint16) []error {
 		return []error{f.err(at)}
 	}
 	if rtt, ok := f.rtt(at); ok {
-		go func() {
-			select {
-			case <-time.After(rtt):
-			case <-f.ctx.Done():
-				return
-			}
-			select {
-			case f.results <- result{round: round}:
-			case <-f.ctx.Done():
-			}
-		}()
+		f.waiting = append(f.waiting, result{round: round, at: f.begin.Add(at + rtt)})
 	}
 	return nil
+}
+
+func (f *fakeProber) replies() (out []result) {
+	f.waiting = slices.DeleteFunc(f.waiting, func(r result) bool {
+		come := !r.at.After(time.Now())
+		if come {
+			if f.clock != nil {
+				r.at = r.at.Add(f.clock(time.Since(f.begin)))
+			}
+			out = append(out, r)
+		}
+		return come
+	})
+	return out
 }
 
 func (f *fakeProber) close() { f.closed = true }
@@ -55,12 +59,10 @@ type told struct {
 // checked runs a check for some time and returns what was told.
 func checked(t *testing.T, c state.Check, f *fakeProber, how time.Duration) (out []told) {
 	c.Targets = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}
-	results := make(chan result, 16)
-	f.results, f.begin = results, time.Now()
+	f.begin = time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), how)
 	defer cancel()
-	f.ctx = ctx
-	run(ctx, c, f, results, func(s Status) { out = append(out, told{time.Since(f.begin), s}) })
+	run(ctx, c, f, nil, func(s Status) { out = append(out, told{time.Since(f.begin), s}) })
 	if !f.closed {
 		t.Error("its sockets are open")
 	}
@@ -74,7 +76,7 @@ func TestRunTellsWhatHappens(t *testing.T) {
 			return 20 * ms, at < 10*time.Second || at > 20*time.Second
 		}}
 		got := checked(t, state.Check{Interval: 600, Down: 3, Up: 5}, f, 29900*ms)
-		if !got[0].Up || got[0].RTT != 20*ms || got[0].at != 20*ms || !got[0].Since.Equal(begin) {
+		if !got[0].Up || got[0].RTT != 20*ms || got[0].at != 600*ms || !got[0].Since.Equal(begin) {
 			t.Errorf("first is told %+v", got[0])
 		}
 		var ups []bool
@@ -91,11 +93,51 @@ func TestRunTellsWhatHappens(t *testing.T) {
 			}
 		}
 		// The last that was answered went out at 9.6 s, the first that was again at 20.4 s.
-		if !slices.Equal(ups, []bool{true, false, true}) || at[1] != 9600*ms+3*600*ms+150*ms || at[2] != 20400*ms+4*600*ms+20*ms {
+		if !slices.Equal(ups, []bool{true, false, true}) || at[1] != 9600*ms+3*600*ms+150*ms || at[2] != 20400*ms+4*600*ms+150*ms {
 			t.Errorf("told %v at %v", ups, at)
 		}
 		if len(got) > 18 || len(f.sent) != 50 {
 			t.Errorf("in 30 s it tells %d times, and sends %d rounds", len(got), len(f.sent))
+		}
+	})
+}
+
+// That it is looked late at what has come makes it notice no later: whenever a provider dies,
+// and with any RTT up to 50 ms.
+func TestRunNoticesSilenceInTime(t *testing.T) {
+	for interval, within := range map[int]time.Duration{600: 2600 * ms, 200: 950 * ms} {
+		for rtt := 5 * ms; rtt <= 50*ms; rtt += 45 * ms {
+			for dies := 5 * time.Second; dies < 6*time.Second; dies += 13 * ms {
+				synctest.Test(t, func(t *testing.T) {
+					f := &fakeProber{rtt: func(at time.Duration) (time.Duration, bool) { return rtt, at+rtt < dies }}
+					got := checked(t, state.Check{Interval: interval, Down: 3, Up: 3}, f, 10*time.Second)
+					i := slices.IndexFunc(got, func(s told) bool { return !s.Up })
+					if i < 0 || got[i].at < dies || got[i].at > dies+within {
+						t.Errorf("every %d ms, RTT %s: dead at %s, told %+v", interval, rtt, dies, got)
+					}
+				})
+			}
+		}
+	}
+}
+
+// The wall clock is set, as when a router has found the time: no RTT of it is believed that
+// cannot be.
+func TestClockThatIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, by := range []time.Duration{-time.Hour, time.Hour} {
+			f := &fakeProber{rtt: func(time.Duration) (time.Duration, bool) { return 20 * ms, true }}
+			f.clock = func(at time.Duration) time.Duration {
+				if at > 5*time.Second && at < 6*time.Second {
+					return by
+				}
+				return 0
+			}
+			for _, s := range checked(t, state.Check{Interval: 200, Down: 2, Up: 2}, f, 10*time.Second) {
+				if !s.Up || s.RTT < 0 || s.RTT > 200*ms {
+					t.Errorf("set by %s: told %+v", by, s)
+				}
+			}
 		}
 	})
 }
@@ -130,12 +172,9 @@ func TestRunSaysWhy(t *testing.T) {
 func TestRunForgivesItsOwnStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stalls := 0
-		results := make(chan result, 16)
-		begin := time.Now()
-		f := &fakeProber{results: results, begin: begin}
+		f := &fakeProber{begin: time.Now()}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		f.ctx = ctx
 		f.rtt = func(at time.Duration) (time.Duration, bool) {
 			if at > 5*time.Second && stalls == 0 {
 				stalls++
@@ -144,7 +183,7 @@ func TestRunForgivesItsOwnStalls(t *testing.T) {
 			return 20 * ms, true
 		}
 		var last Status
-		run(ctx, state.Check{Interval: 200, Down: 1, Up: 1, Targets: make([]netip.AddrPort, 1)}, f, results, func(s Status) {
+		run(ctx, state.Check{Interval: 200, Down: 1, Up: 1, Targets: make([]netip.AddrPort, 1)}, f, nil, func(s Status) {
 			if last = s; !s.Up {
 				t.Errorf("told %+v", s)
 			}

@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +24,7 @@ type sockets struct {
 
 	id     uint16  // of the echo requests
 	cookie [8]byte // in them, so that nobody else can answer
-	echo   [2]*echo
+	echo   [2]int  // raw sockets, IPv4's and IPv6's; -1: none
 
 	done    chan struct{}
 	running sync.WaitGroup
@@ -38,7 +36,7 @@ type sockets struct {
 func newSockets(targets []netip.AddrPort, device string, mark uint32, results chan<- result) *sockets {
 	s := &sockets{
 		targets: targets, device: device, mark: mark, results: results,
-		done: make(chan struct{}), connections: map[*os.File]bool{},
+		echo: [2]int{-1, -1}, done: make(chan struct{}), connections: map[*os.File]bool{},
 	}
 	var id [2]byte
 	_, _ = rand.Read(id[:]) // it never fails (crypto/rand)
@@ -107,13 +105,6 @@ func sockaddr(a netip.AddrPort) (family int, to unix.Sockaddr) {
 	return unix.AF_INET6, &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
 }
 
-// echo is a raw socket, and what reads from it.
-type echo struct {
-	file   *os.File
-	raw    syscall.RawConn
-	broken atomic.Bool // nothing is read any more
-}
-
 // ping sends an echo request. A socket that cannot send is closed, and the next round opens
 // another: the device it was bound to may have been replaced by another of its name.
 func (s *sockets) ping(round uint16, to netip.Addr) error {
@@ -121,16 +112,10 @@ func (s *sockets) ping(round uint16, to netip.Addr) error {
 	if to.Is6() {
 		i = 1
 	}
-	if e := s.echo[i]; e != nil && e.broken.Load() {
-		s.drop(i)
-	}
 	err := s.openEcho(i)
 	if err == nil {
 		_, address := sockaddr(netip.AddrPortFrom(to, 0))
-		request := echoRequest(to.Is6(), s.id, round, s.cookie)
-		if failed := s.echo[i].raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), request, 0, address) }); failed != nil {
-			err = failed
-		}
+		err = unix.Sendto(s.echo[i], echoRequest(to.Is6(), s.id, round, s.cookie), 0, address)
 	}
 	if err != nil {
 		s.drop(i)
@@ -139,16 +124,9 @@ func (s *sockets) ping(round uint16, to netip.Addr) error {
 	return nil
 }
 
-func (s *sockets) drop(i int) {
-	if s.echo[i] != nil {
-		_ = s.echo[i].file.Close() // which ends its goroutine
-		s.echo[i] = nil
-	}
-}
-
 // openEcho opens the socket of a family (0: IPv4) where there is none.
 func (s *sockets) openEcho(i int) error {
-	if s.echo[i] != nil {
+	if s.echo[i] >= 0 {
 		return nil
 	}
 	family, protocol, filter := unix.AF_INET, unix.IPPROTO_ICMP, replies4(s.id)
@@ -159,35 +137,71 @@ func (s *sockets) openEcho(i int) error {
 	if err != nil {
 		return err
 	}
-	// Of all that is answered on the device only this wakes anybody.
+	// It keeps nothing else of all that is answered on the device.
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
+	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)
+	// Where seconds have 32 bits the older option ends in 2038; the newer one is of Linux 5.1.
+	if err == nil && unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS_NEW, 1) != nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+	}
+	if err != nil {
 		_ = unix.Close(fd)
 		return err
 	}
-	e := &echo{file: os.NewFile(uintptr(fd), "ping")}
-	if e.raw, err = e.file.SyscallConn(); err != nil {
-		_ = e.file.Close()
-		return err
-	}
-	s.echo[i] = e
-	s.running.Go(func() { s.listen(e, i == 1) })
+	s.echo[i] = fd
 	return nil
 }
 
-// listen tells of replies until the socket is closed or broken.
-func (s *sockets) listen(e *echo, six bool) {
-	var b [128]byte
-	for {
-		n, err := e.file.Read(b[:])
-		if err != nil {
-			e.broken.Store(true)
-			return
-		}
-		if round, ok := echoReply(six, b[:n], s.id, s.cookie); ok {
-			s.tell(result{round: round})
+func (s *sockets) drop(i int) {
+	if s.echo[i] >= 0 {
+		_ = unix.Close(s.echo[i])
+		s.echo[i] = -1
+	}
+}
+
+// replies reads what has come.
+func (s *sockets) replies() (out []result) {
+	var b, control [128]byte
+	for i, fd := range s.echo {
+		for s.echo[i] >= 0 {
+			n, c, _, _, err := unix.Recvmsg(fd, b[:], control[:], 0)
+			if errors.Is(err, unix.EAGAIN) {
+				break
+			}
+			if err != nil && !errors.Is(err, unix.EINTR) {
+				s.drop(i)
+				break
+			}
+			if round, ok := echoReply(i == 1, b[:max(0, n)], s.id, s.cookie); ok {
+				out = append(out, result{round: round, at: received(control[:c])})
+			}
 		}
 	}
+	return out
+}
+
+// received returns when the kernel received a packet, or the time of now where it does not
+// say.
+func received(control []byte) time.Time {
+	for len(control) > 0 {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
+		if err != nil {
+			break
+		}
+		if h.Level == unix.SOL_SOCKET && (h.Type == unix.SO_TIMESTAMPNS_NEW || h.Type == unix.SO_TIMESTAMPNS) {
+			// Seconds and nanoseconds: of 64 bits each, or of 32 in the older form on a machine
+			// of 32 bits.
+			native := binary.NativeEndian
+			switch {
+			case len(data) >= 16:
+				return time.Unix(int64(native.Uint64(data)), int64(native.Uint64(data[8:])))
+			case len(data) >= 8:
+				return time.Unix(int64(native.Uint32(data)), int64(native.Uint32(data[4:])))
+			}
+		}
+		control = rest
+	}
+	return time.Now()
 }
 
 // connect begins a connection of TCP, which is ended at once if there is an answer.
@@ -205,7 +219,7 @@ func (s *sockets) connect(round uint16, to netip.AddrPort) error {
 	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		_ = unix.Close(fd)
 		if errors.Is(err, unix.ECONNREFUSED) {
-			s.running.Go(func() { s.tell(result{round: round}) })
+			s.running.Go(func() { s.tell(result{round: round, at: time.Now()}) })
 			return nil
 		}
 		return fmt.Errorf("connect to %s: %w", to, err)
@@ -215,8 +229,9 @@ func (s *sockets) connect(round uint16, to netip.AddrPort) error {
 	s.connections[f] = true
 	s.mu.Unlock()
 	s.running.Go(func() {
-		r := result{round: round}
-		if err := s.connected(f); err != nil {
+		err := s.connected(f)
+		r := result{round: round, at: time.Now()}
+		if err != nil {
 			r.err = fmt.Errorf("connect to %s: %w", to, err)
 		}
 		s.mu.Lock()

@@ -147,6 +147,10 @@ func FuzzDecode(f *testing.F) {
 		encodeRule(&w, unix.RTM_NEWRULE, flagsAdd, e.r)
 	}
 	encodeAddress(&w, unix.RTM_NEWADDR, flagsAdd, prefixOf("fd00::1/64"), 7)
+	d := Default{Table: 2000, Metric: 9, Hops: []Hop{{Gateway: addrOf("10.0.0.1"), OnLink: true, Weight: 256}, {Gateway: addrOf("fe80::1"), Weight: 1}}}
+	encodeDefault(&w, unix.RTM_NEWROUTE, flagsChange, 86, d)
+	encodeHops(&w, d, []int{7, 8})
+	flow{family: unix.AF_INET, tuple: []byte{8, 0, 1, 0, 10, 0, 0, 1}, id: []byte{1, 2, 3, 4}}.encodeDelete(&w)
 	for i := range w.starts {
 		f.Add(w.b[w.starts[i]:w.end(i)])
 	}
@@ -158,6 +162,17 @@ func FuzzDecode(f *testing.F) {
 					t.Errorf("read route %+v", r)
 				}
 			}
+			if d, ok := decodeDefault(data, map[int]string{7: "v0"}); ok {
+				for _, h := range d.Hops {
+					if h.Weight < 1 || h.Weight > maxWeight {
+						t.Errorf("read default %+v", d)
+					}
+				}
+			}
+			if f, ok := decodeFlow(data); ok && (len(f.tuple) == 0 || len(f.id) != 4) {
+				t.Errorf("read flow %+v", f)
+			}
+			_ = plainRule(data)
 			if r, ok := decodeRule(data); ok && r.From.IsValid() && r.From.Addr().Is6() != r.IPv6 {
 				t.Errorf("read rule %+v", r)
 			}

@@ -33,7 +33,8 @@
 //     there are none.
 //   - Of interfaces of others only those are read, without addresses and peers, that have
 //     a name or (in the kernel's own WireGuard) a UDP port which the wanted router uses; of
-//     their routes, those in tables which the wanted router uses but for learned ones, and
+//     their routes, those in tables which the wanted router uses but for learned ones and
+//     those that follow the uplinks, and
 //     of the tables main and local only those with the key of a route that is wanted in
 //     main; of their rules, those in our range.
 //
@@ -42,7 +43,9 @@
 // An agent has more than one goroutine. A Watcher and a Meter have sockets of their own and
 // may be used beside the Kernel that they belong to; Routes and Device are the Kernel's own.
 // Learned routes and rules have a protocol number other than the owner's, and so a Kernel other than
-// that of the rest, opened with an Owner of that number: it may serve another goroutine.
+// that of the rest, opened with an Owner of that number: it may serve another goroutine. So
+// have those that follow the uplinks; their default routes, by several next hops, are made by
+// SetDefault and no plan.
 //
 // A route is changed in place, by NLM_F_REPLACE, which both families do without a moment
 // in which there is none, also between one that leads nowhere and one that leads somewhere.
