@@ -34,9 +34,8 @@
 //   - Of interfaces of others only those are read, without addresses and peers, that have
 //     a name or (in the kernel's own WireGuard) a UDP port which the wanted router uses; of
 //     their routes, those in tables which the wanted router uses but for learned ones and
-//     those that follow the uplinks, and
-//     of the tables main and local only those with the key of a route that is wanted in
-//     main; of their rules, those in our range.
+//     those that follow the uplinks, and of the tables main and local only those with the
+//     key of a route that is wanted in main; of their rules, those in our range.
 //
 // # Beside the Kernel
 //

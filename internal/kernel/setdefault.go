@@ -12,7 +12,8 @@ import (
 const maxWeight = 256
 
 // SetDefault puts a default route with a protocol in the place of what is there with that
-// table, family and metric, without a moment in which there is none. Without hops it removes
+// table, family and metric, without a moment in which there is none (see the package's
+// documentation for the microsecond of a lookup under way). Without hops it removes
 // it; that there is none is no error. One of another protocol in its place is, as is a hop
 // whose device is gone or down, which the error names: then everything stays as it was.
 //
