@@ -29,13 +29,13 @@ func office() state.Router {
 }
 
 func eth1() kernel.Device {
-	return kernel.Device{Name: "eth1", Up: true, Carrier: true, Addresses: []netip.Prefix{prefix("192.0.2.2/30"), prefix("fe80::2/64")}}
+	return kernel.Device{Name: "eth1", Up: true, Carrier: true, Addresses: []netip.Prefix{prefix("192.0.2.2/30"), prefix("fe80::2/64")}, Global: []netip.Prefix{prefix("192.0.2.2/30")}}
 }
 
 func eth2() kernel.Device {
 	return kernel.Device{
 		Name: "eth2", Up: true, Carrier: true,
-		Addresses: []netip.Prefix{prefix("198.51.100.9/24"), prefix("2001:db8:2::9/64"), prefix("fe80::9/64")},
+		Global: []netip.Prefix{prefix("198.51.100.9/24"), prefix("2001:db8:2::9/64")},
 		Defaults: []kernel.DeviceDefault{
 			{Gateway: netip.MustParseAddr("198.51.100.1"), Metric: 100},
 			{Gateway: netip.MustParseAddr("fe80::1"), IPv6: true, Src: prefix("2001:db8:22::/56")},
@@ -67,7 +67,7 @@ func (l egressLayout) words() string {
 func TestUplinksAreLaidOut(t *testing.T) {
 	both := map[string]kernel.Device{"eth1": eth1(), "eth2": eth2()}
 	far := eth1()
-	far.Addresses = []netip.Prefix{prefix("192.0.2.77/32")}
+	far.Global = []netip.Prefix{prefix("192.0.2.77/32")}
 	backup := office()
 	backup.Uplinks[1].Preference = 2
 	for name, c := range map[string]struct {
@@ -76,17 +76,17 @@ func TestUplinksAreLaidOut(t *testing.T) {
 		down    map[string]bool
 		want    string
 	}{
-		"both work": {office(), both, nil, `table 200 six=false via 192.0.2.1 dev eth1 onlink=false weight 3 via 198.51.100.1 dev eth2 onlink=false weight 1
+		"both work": {office(), both, nil, `table 200 six=false via 192.0.2.1 dev eth1 onlink=true weight 3 via 198.51.100.1 dev eth2 onlink=true weight 1
 table 200 six=true via fe80::1 dev eth2 onlink=false weight 1
 `},
-		"one is found not to work": {office(), both, map[string]bool{"eth1": true}, `table 200 six=false via 198.51.100.1 dev eth2 onlink=false weight 1
+		"one is found not to work": {office(), both, map[string]bool{"eth1": true}, `table 200 six=false via 198.51.100.1 dev eth2 onlink=true weight 1
 table 200 six=true via fe80::1 dev eth2 onlink=false weight 1
 `},
-		"all are found not to work": {office(), both, map[string]bool{"eth1": true, "eth2": true}, `table 200 six=false via 192.0.2.1 dev eth1 onlink=false weight 3 via 198.51.100.1 dev eth2 onlink=false weight 1
+		"all are found not to work": {office(), both, map[string]bool{"eth1": true, "eth2": true}, `table 200 six=false via 192.0.2.1 dev eth1 onlink=true weight 3 via 198.51.100.1 dev eth2 onlink=true weight 1
 table 200 six=true via fe80::1 dev eth2 onlink=false weight 1
 `},
-		"one is preferred":               {backup, both, nil, "table 200 six=false via 192.0.2.1 dev eth1 onlink=false weight 3\ntable 200 six=true via fe80::1 dev eth2 onlink=false weight 1\n"},
-		"the preferred one is gone":      {backup, map[string]kernel.Device{"eth2": eth2()}, nil, "table 200 six=false via 198.51.100.1 dev eth2 onlink=false weight 1\ntable 200 six=true via fe80::1 dev eth2 onlink=false weight 1\n"},
+		"one is preferred":               {backup, both, nil, "table 200 six=false via 192.0.2.1 dev eth1 onlink=true weight 3\ntable 200 six=true via fe80::1 dev eth2 onlink=false weight 1\n"},
+		"the preferred one is gone":      {backup, map[string]kernel.Device{"eth2": eth2()}, nil, "table 200 six=false via 198.51.100.1 dev eth2 onlink=true weight 1\ntable 200 six=true via fe80::1 dev eth2 onlink=false weight 1\n"},
 		"a gateway outside every subnet": {office(), map[string]kernel.Device{"eth1": far}, nil, "table 200 six=false via 192.0.2.1 dev eth1 onlink=true weight 3\n"},
 		"nothing is there":               {office(), nil, nil, ""},
 	} {
@@ -105,10 +105,10 @@ table 200 six=true via fe80::1 dev eth2 onlink=false weight 1
 	}
 	r := office()
 	l := layEgress(&r, both, map[string]bool{"eth1": true})
-	want := `table 200 six=false via 198.51.100.1 dev eth2 onlink=false weight 1
+	want := `table 200 six=false via 198.51.100.1 dev eth2 onlink=true weight 1
 table 200 six=true via fe80::1 dev eth2 onlink=false weight 1
-table 201 six=false via 192.0.2.1 dev eth1 onlink=false weight 1
-table 202 six=false via 198.51.100.1 dev eth2 onlink=false weight 1
+table 201 six=false via 192.0.2.1 dev eth1 onlink=true weight 1
+table 202 six=false via 198.51.100.1 dev eth2 onlink=true weight 1
 table 202 six=true via fe80::1 dev eth2 onlink=false weight 1
 192.0.2.0/30 table 201
 198.51.100.0/24 table 202
@@ -170,7 +170,7 @@ func TestUplinksAreFollowed(t *testing.T) {
 		}
 
 		moved := eth2()
-		moved.Addresses = []netip.Prefix{prefix("203.0.113.7/24")}
+		moved.Global = []netip.Prefix{prefix("203.0.113.7/24")}
 		moved.Defaults = []kernel.DeviceDefault{{Gateway: netip.MustParseAddr("203.0.113.1")}}
 		f.set(moved)
 		wanted("another lease", map[string]kernel.Device{"eth1": eth1(), "eth2": moved}, map[string]bool{"eth1": true})

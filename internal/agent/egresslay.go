@@ -67,8 +67,8 @@ func wayOut(u state.Uplink, d kernel.Device, seen, six bool) exitWay {
 	if !seen || !d.Up || !d.Carrier {
 		return w
 	}
-	for _, a := range d.Addresses {
-		if a.Addr().Is6() == six && a.Addr().IsGlobalUnicast() {
+	for _, a := range d.Global {
+		if a.Addr().Is6() == six {
 			w.addresses = append(w.addresses, a)
 		}
 	}
@@ -90,9 +90,8 @@ func wayOut(u state.Uplink, d kernel.Device, seen, six bool) exitWay {
 			}
 		}
 	}
-	if g := w.hop.Gateway; g.IsValid() && !g.IsLinkLocalUnicast() {
-		w.hop.OnLink = !slices.ContainsFunc(w.addresses, func(a netip.Prefix) bool { return a.Contains(g) })
-	}
+	// The kernel would look for it by all rules, ours too.
+	w.hop.OnLink = w.hop.Gateway.IsValid() && !w.hop.Gateway.IsLinkLocalUnicast()
 	w.there = leads && len(w.addresses) > 0
 	return w
 }
