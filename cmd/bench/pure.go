@@ -97,7 +97,7 @@ func benchSize(ctx context.Context, _ options) ([]result, error) {
 	var out []result
 	for _, arch := range []string{"mipsle", "arm"} {
 		path := filepath.Join(dir, arch)
-		c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "./cmd/tombolo")
+		c := exec.CommandContext(ctx, "go", "build", "-tags", "router", "-trimpath", "-ldflags", "-s -w", "-o", path, "./cmd/tombolo")
 		c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOMIPS=softfloat")
 		if text, err := c.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build for %s: %w: %s", arch, err, text)

@@ -157,3 +157,5 @@ func (a *app) completeAppliedSite(_ *cobra.Command, args []string, _ string) ([]
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

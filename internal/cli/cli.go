@@ -115,7 +115,6 @@ that make it so.`,
 	root.AddGroup(
 		&cobra.Group{ID: "file", Title: "The network file:"},
 		&cobra.Group{ID: "router", Title: "On a router:"},
-		&cobra.Group{ID: "lab", Title: "On one machine, without routers:"},
 	)
 	add := func(group string, commands ...*cobra.Command) {
 		for _, c := range commands {
@@ -126,7 +125,10 @@ that make it so.`,
 	add("file", a.initCommand(), a.checkCommand(), a.showCommand(), a.drawCommand(), a.clientCommand(), a.keyCommand())
 	add("router", a.planCommand(), a.applyCommand(), a.confirmCommand(), a.downCommand(), a.agentCommand(),
 		a.statusCommand(), a.routesCommand(), a.watchCommand(), a.pingCommand())
-	add("lab", a.demoCommand(), a.labCommand())
+	if lab := a.labCommands(); len(lab) > 0 {
+		root.AddGroup(&cobra.Group{ID: "lab", Title: "On one machine, without routers:"})
+		add("lab", lab...)
+	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return hinted{err, c.CommandPath() + " --help"} })
 	root.AddCommand(a.versionCommand(), a.tunnelCommand(), a.keeperCommand(), a.revertCommand())
 	withUsage(root)

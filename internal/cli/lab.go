@@ -1,3 +1,5 @@
+//go:build !router
+
 package cli
 
 import (
@@ -15,6 +17,10 @@ import (
 
 	"tombolo/internal/lab"
 )
+
+func (a *app) labCommands() []*cobra.Command {
+	return []*cobra.Command{a.demoCommand(), a.labCommand()}
+}
 
 func (a *app) labCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -294,8 +300,6 @@ func (a *app) pingTimes(ctx context.Context, l *lab.Lab, from string, to netip.A
 	}
 	return nil
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // labServeCommand is the lab's own process, which lab.Up starts; nobody types it.
 func (a *app) labServeCommand() *cobra.Command {
