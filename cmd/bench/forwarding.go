@@ -2,19 +2,24 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/net/ipv4"
 
 	"tombolo/internal/lab"
 )
 
 const (
-	forwardingRounds = 4
-	forwardingSecond = "2" // of each measurement, after half a second that is not counted
+	forwardingRounds = 15
+	forwardingWarm   = 200 * time.Millisecond // not counted
+	forwardingTime   = 2 * time.Second
 	forwardingRatio  = 0.97
 )
 
@@ -57,14 +62,9 @@ func forwardingCost(ctx context.Context, o options, dir string) (all []result, e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, downLab(ctx, o, l)) }()
-	server := exec.Command("iperf3", "--server")
-	if err := l.Start(ctx, "inet", server); err != nil {
+	if err := sink(ctx, l); err != nil {
 		return nil, err
 	}
-	defer func() {
-		_ = server.Process.Kill() // and an error only says that it was
-		_ = server.Wait()
-	}()
 	applied := true
 	rates := map[string][]float64{}
 	ways := []string{"plain", "plain again", "tombolo"}
@@ -124,32 +124,108 @@ func turn(ctx context.Context, o options, l *lab.Lab, dir string, ours bool) err
 	if err := l.Run(ctx, "a", c); err != nil {
 		return fmt.Errorf("load the plain rules: %w", err)
 	}
-	_, err := outputOf(ctx, l, "a", "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+	// As strict with sources as tombolo is.
+	_, err := outputOf(ctx, l, "a", "sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.eth1.rp_filter=0", "net.ipv4.conf.lan0.rp_filter=1")
 	return err
 }
 
-// packetRate returns how many packets of the LAN's host reach the Internet's in a second.
+// sink has the Internet's host answer the first packet of a flow, and drop the others as soon
+// as they are counted.
+func sink(ctx context.Context, l *lab.Lab) error {
+	const rules = "add table inet sink; add chain inet sink in { type filter hook prerouting priority raw; }; add rule inet sink in udp dport 9 udp length > 9 drop"
+	if _, err := outputOf(ctx, l, "inet", "nft", rules); err != nil {
+		return err
+	}
+	return l.Do(ctx, "inet", func() error {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 9})
+		if err != nil {
+			return err
+		}
+		go func() { // until the lab is down, and this program with it
+			b := make([]byte, 1)
+			for {
+				_, from, err := c.ReadFromUDPAddrPort(b)
+				if err != nil {
+					return
+				}
+				_, _ = c.WriteToUDPAddrPort(b, from) // who waits for it says that it did not come
+			}
+		}()
+		return nil
+	})
+}
+
+// spoken opens a flow from the LAN's host to the Internet's, in which both have spoken.
+func spoken(ctx context.Context, l *lab.Lab) (socket *net.UDPConn, err error) {
+	err = l.Do(ctx, "a.host", func() (err error) {
+		socket, err = net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(198, 18, 0, 10), Port: 9})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for range 10 {
+		if _, err = socket.Write([]byte{0}); err != nil {
+			continue
+		}
+		_ = socket.SetReadDeadline(time.Now().Add(time.Second)) // it can
+		if _, err = socket.Read(make([]byte, 1)); err == nil {
+			return socket, nil
+		}
+	}
+	return nil, errors.Join(err, socket.Close())
+}
+
+// packetRate returns how many packets of a flow reach the Internet's host in a second.
 func packetRate(ctx context.Context, l *lab.Lab) (float64, error) {
-	out, err := outputOf(ctx, l, "a.host", "iperf3", "--client", "198.18.0.10", "--udp", "--bitrate", "0", "--length", "64",
-		"--time", forwardingSecond, "--omit", "0.5", "--json")
+	socket, err := spoken(ctx, l)
 	if err != nil {
 		return 0, err
 	}
-	var report struct {
-		End struct {
-			Sum struct {
-				Packets int     `json:"packets"`
-				Lost    int     `json:"lost_packets"`
-				Seconds float64 `json:"seconds"`
-			} `json:"sum"`
-		} `json:"end"`
+	defer func() { _ = socket.Close() }() // nothing waits in it
+	batch := make([]ipv4.Message, 64)
+	for i := range batch {
+		batch[i].Buffers = [][]byte{make([]byte, 64)}
 	}
-	if err := json.Unmarshal(out, &report); err != nil {
-		return 0, fmt.Errorf("read iperf3's report: %w", err)
+	conn := ipv4.NewPacketConn(socket)
+	blast := func(d time.Duration) (time.Duration, error) {
+		start := time.Now()
+		for time.Since(start) < d {
+			if _, err := conn.WriteBatch(batch, 0); err != nil {
+				return 0, fmt.Errorf("send: %w", err)
+			}
+		}
+		return time.Since(start), nil
 	}
-	s := report.End.Sum
-	if s.Seconds == 0 || s.Packets == 0 {
-		return 0, fmt.Errorf("iperf3 carried nothing:\n%s", out)
+	if _, err := blast(forwardingWarm); err != nil {
+		return 0, err
 	}
-	return float64(s.Packets-s.Lost) / s.Seconds, nil
+	before, err := received(ctx, l)
+	if err != nil {
+		return 0, err
+	}
+	took, err := blast(forwardingTime)
+	if err != nil {
+		return 0, err
+	}
+	after, err := received(ctx, l)
+	if err == nil && after == before {
+		err = errors.New("nothing arrived")
+	}
+	return float64(after-before) / took.Seconds(), err
+}
+
+// received returns how many packets the Internet's host got so far.
+func received(ctx context.Context, l *lab.Lab) (int, error) {
+	out, err := outputOf(ctx, l, "inet", "cat", "/proc/net/dev")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(out)) {
+		name, counters, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if f := strings.Fields(counters); name == "eth0" && len(f) > 1 {
+			return strconv.Atoi(f[1])
+		}
+	}
+	return 0, errors.New("inet has no eth0")
 }
