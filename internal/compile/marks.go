@@ -39,15 +39,15 @@ func (m marks) chains(inside []netip.Prefix) {
 	m.insideSets(inside)
 	for _, u := range m.uplinks {
 		if u.Mark != 0 {
-			m.setChain("reply-"+u.Device, "meta", u.Mark)
+			m.setChain("reply-"+label(u.Device), "meta", u.Mark)
 			m.fromChain(u.Device, u.Mark)
 		}
 		if u.Pin != 0 {
-			m.setChain("stay-"+u.Device, "meta", u.Pin)
+			m.setChain("stay-"+label(u.Device), "meta", u.Pin)
 		}
 	}
 	for _, t := range m.tunnels {
-		m.setChain("reply-"+t.device, "meta", t.mark)
+		m.setChain("reply-"+label(t.device), "meta", t.mark)
 		m.fromChain(t.device, t.mark)
 	}
 	m.originalChain()
@@ -79,7 +79,7 @@ func (m marks) setChain(name, what string, mark uint32) {
 // fromChain remembers where a connection comes from; of the network's own, for which there
 // are routes, nothing. It is written again where the connection comes in by another tunnel.
 func (m marks) fromChain(device string, mark uint32) {
-	m.printf("\tchain from-%s {\n\t\tct mark & %#x == %#x return\n", device, m.mask, mark)
+	m.printf("\tchain from-%s {\n\t\tct mark & %#x == %#x return\n", label(device), m.mask, mark)
 	m.printf("\t\tip saddr @inside4 return\n\t\tip6 saddr @inside6 return\n")
 	m.set("ct", mark)
 	m.printf("\t}\n")
@@ -115,7 +115,7 @@ func (m marks) originalChain() {
 	m.printf("\tchain original {\n")
 	for _, u := range m.uplinks {
 		if u.Mark != 0 {
-			m.printf("\t\tiifname %q ct state new goto from-%s\n", u.Device, u.Device)
+			m.printf("\t\tiifname %q ct state new goto from-%s\n", u.Device, label(u.Device))
 		}
 	}
 	if m.stay() {
@@ -124,7 +124,7 @@ func (m marks) originalChain() {
 	if len(m.tunnels) > 0 {
 		var words []string
 		for _, t := range m.tunnels {
-			words = append(words, fmt.Sprintf("%q : goto from-%s", t.device, t.device))
+			words = append(words, fmt.Sprintf("%q : goto from-%s", t.device, label(t.device)))
 		}
 		m.printf("\t\tiifname vmap { %s }\n", strings.Join(words, ", "))
 	}
@@ -135,7 +135,7 @@ func (m marks) stays() string {
 	var words []string
 	for _, u := range m.uplinks {
 		if u.Pin != 0 {
-			words = append(words, fmt.Sprintf("%#x : goto stay-%s", u.Pin, u.Device))
+			words = append(words, fmt.Sprintf("%#x : goto stay-%s", u.Pin, label(u.Device)))
 		}
 	}
 	return "{ " + strings.Join(words, ", ") + " }"
@@ -146,11 +146,11 @@ func (m marks) replyChain() {
 	var words []string
 	for _, u := range m.uplinks {
 		if u.Mark != 0 {
-			words = append(words, fmt.Sprintf("%#x : goto reply-%s", u.Mark, u.Device))
+			words = append(words, fmt.Sprintf("%#x : goto reply-%s", u.Mark, label(u.Device)))
 		}
 	}
 	for _, t := range m.tunnels {
-		words = append(words, fmt.Sprintf("%#x : goto reply-%s", t.mark, t.device))
+		words = append(words, fmt.Sprintf("%#x : goto reply-%s", t.mark, label(t.device)))
 	}
 	m.printf("\tchain reply {\n\t\tct mark & %#x vmap { %s }\n\t}\n", m.mask, strings.Join(words, ", "))
 }
@@ -176,4 +176,18 @@ func (m marks) stayChains() {
 		})
 	}
 	m.printf("\t}\n")
+}
+
+// label is a device's name as a part of a chain's: nft takes letters, digits and a few signs.
+func label(device string) string {
+	plain := strings.Map(func(r rune) rune {
+		if strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", r) {
+			return r
+		}
+		return -1
+	}, device)
+	if plain == device {
+		return device
+	}
+	return fmt.Sprintf("%s-%04x", plain, hashName(device)&0xffff) // not another's of the same letters
 }
