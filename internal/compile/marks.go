@@ -40,7 +40,7 @@ func (m marks) chains(inside []netip.Prefix) {
 	for _, u := range m.uplinks {
 		if u.Mark != 0 {
 			m.setChain("reply-"+label(u.Device), "meta", u.Mark)
-			m.fromChain(u.Device, u.Mark)
+			m.fromChain(u.Device, u.Mark, "ct state != new return")
 		}
 		if u.Pin != 0 {
 			m.setChain("stay-"+label(u.Device), "meta", u.Pin)
@@ -48,7 +48,7 @@ func (m marks) chains(inside []netip.Prefix) {
 	}
 	for _, t := range m.tunnels {
 		m.setChain("reply-"+label(t.device), "meta", t.mark)
-		m.fromChain(t.device, t.mark)
+		m.fromChain(t.device, t.mark, fmt.Sprintf("ct mark & %#x == %#x return", m.mask, t.mark))
 	}
 	m.originalChain()
 	m.replyChain()
@@ -77,9 +77,10 @@ func (m marks) setChain(name, what string, mark uint32) {
 }
 
 // fromChain remembers where a connection comes from; of the network's own, for which there
-// are routes, nothing. It is written again where the connection comes in by another tunnel.
-func (m marks) fromChain(device string, mark uint32) {
-	m.printf("\tchain from-%s {\n\t\tct mark & %#x == %#x return\n", label(device), m.mask, mark)
+// are routes, nothing. known says of which there is nothing to remember: by an uplink, of any
+// but a new one; by a tunnel, of those that came in by it before, for they may change tunnels.
+func (m marks) fromChain(device string, mark uint32, known string) {
+	m.printf("\tchain from-%s {\n\t\t%s\n", label(device), known)
 	m.printf("\t\tip saddr @inside4 return\n\t\tip6 saddr @inside6 return\n")
 	m.set("ct", mark)
 	m.printf("\t}\n")
@@ -113,22 +114,19 @@ func (m marks) insideSets(inside []netip.Prefix) {
 // originalChain is for packets in the direction in which a connection was opened.
 func (m marks) originalChain() {
 	m.printf("\tchain original {\n")
-	for _, u := range m.uplinks {
-		if u.Mark != 0 {
-			m.printf("\t\tiifname %q ct state new goto from-%s\n", u.Device, label(u.Device))
-		}
-	}
 	if m.stay() {
 		m.printf("\t\tct mark & %#x vmap %s\n", m.mask, m.stays())
 	}
-	if len(m.tunnels) > 0 {
-		var words []string
-		for _, t := range m.tunnels {
-			words = append(words, fmt.Sprintf("%q : goto from-%s", t.device, label(t.device)))
+	var words []string
+	for _, u := range m.uplinks {
+		if u.Mark != 0 {
+			words = append(words, fmt.Sprintf("%q : goto from-%s", u.Device, label(u.Device)))
 		}
-		m.printf("\t\tiifname vmap { %s }\n", strings.Join(words, ", "))
 	}
-	m.printf("\t}\n")
+	for _, t := range m.tunnels {
+		words = append(words, fmt.Sprintf("%q : goto from-%s", t.device, label(t.device)))
+	}
+	m.printf("\t\tiifname vmap { %s }\n\t}\n", strings.Join(words, ", "))
 }
 
 func (m marks) stays() string {
@@ -158,10 +156,10 @@ func (m marks) replyChain() {
 // stayChains keep flows on the uplink that they left by, where there are several.
 func (m marks) stayChains() {
 	m.printf("\tchain stay {\n\t\tct mark & %#x vmap %s\n\t}\n", m.mask, m.stays())
-	m.printf("\tchain leave {\n\t\ttype filter hook postrouting priority mangle; policy accept;\n")
+	m.printf("\tchain leave {\n\t\ttype filter hook postrouting priority mangle; policy accept;\n\t\tct state != new accept\n")
 	for _, u := range m.uplinks {
 		if u.Pin != 0 {
-			m.printf("\t\toifname %q ct state new ct mark & %#x == 0 meta mark & %#x == 0 ct mark set ct mark & %#x | %#x\n",
+			m.printf("\t\toifname %q ct mark & %#x == 0 meta mark & %#x == 0 ct mark set ct mark & %#x | %#x\n",
 				u.Device, m.mask, m.mask, ^m.mask, u.Pin)
 		}
 	}
@@ -172,7 +170,7 @@ func (m marks) stayChains() {
 		}
 		m.printf("\t\toifname %s accept\n\t\tip daddr @inside4 accept\n\t\tip6 daddr @inside6 accept\n", anonymous(devices, quoted))
 		sources(m.exits, func(family, set string) {
-			m.printf("\t\t%s saddr %s ct state new ct mark & %#x == 0 ct mark set ct mark & %#x | %#x\n", family, set, m.mask, ^m.mask, m.egress.Exit)
+			m.printf("\t\t%s saddr %s ct mark & %#x == 0 ct mark set ct mark & %#x | %#x\n", family, set, m.mask, ^m.mask, m.egress.Exit)
 		})
 	}
 	m.printf("\t}\n")
