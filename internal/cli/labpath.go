@@ -30,7 +30,7 @@ func (a *app) labCutCommand(name *string, use, short string, both, oneWay onPath
 		Use:   use + " PLACE [PLACE]",
 		Short: short,
 		Long:  short + ". " + places,
-		Example: fmt.Sprintf("  tombolo lab %[1]s op1 op2\n  tombolo lab %[1]s op1 op2 --one-way     # what op1 sends to op2, and not the other way",
+		Example: fmt.Sprintf("  tombolo lab %[1]s op1 op2\n  tombolo lab %[1]s office/eth1           # its provider, gateway and all; the carrier stays\n  tombolo lab %[1]s op1 op2 --one-way     # what op1 sends to op2, and not the other way",
 			use),
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -29,7 +29,8 @@
 // described with the same subnet share a bridge there. core forwards plainly, so a path
 // without impairment is veth and nothing else. What an impaired path or a NAT concerns is
 // marked by nftables sets and routed into emu0, where package internet takes it, and
-// comes out again when it is due. A DHCP server and router advertisements in core, and a
+// comes out again when it is due. Before all that, core drops what has a source that is not
+// the uplink's, as providers do, and counts what each uplink sends ([Lab.Uplinks]). A DHCP server and router advertisements in core, and a
 // client in the router, do for an uplink what a provider and the router's own system do.
 //
 // # Processes

@@ -131,8 +131,8 @@ func (l *Lab) Node(name string) (Node, error) {
 }
 
 // Cut cuts the paths between two places, both ways: sites, uplinks (SITE/DEVICE) or
-// Internet hosts. An empty b is everything: a is cut off. Packets under way are lost, and
-// nobody is told.
+// Internet hosts. An empty b is everything, also a's own gateways: a is cut off, and keeps
+// its carrier. Packets under way are lost, and nobody is told.
 func (l *Lab) Cut(ctx context.Context, a, b string) error {
 	_, err := l.ask(ctx, command{Do: doCut, From: a, To: b})
 	return err
