@@ -196,7 +196,7 @@ func (b *base) bring(ctx context.Context, w Wanted, want state.Router) error {
 			return err
 		}
 		have = b.away.spare(since, have, want)
-		if left := plan.Diff(have, endpoint.Roamed(have, want, b.steer.Last, time.Now())); !left.Empty() {
+		if left := plan.Diff(have, endpoint.Roamed(have, want, b.steer.Last, time.Now())); !left.Roamed() {
 			return fmt.Errorf("the router does not hold what was applied: %s", summary(left.Ops))
 		}
 	}

@@ -186,7 +186,7 @@ func (a *app) carryOut(ctx context.Context, k *kernel.Kernel, p plan.Plan, want 
 	if err != nil {
 		return err
 	}
-	if left := plan.Diff(have, a.roamed(have, want)); !left.Empty() {
+	if left := plan.Diff(have, a.roamed(have, want)); !left.Roamed() {
 		return fmt.Errorf("the router does not hold what was applied; this is left:\n%s", left.Text(false))
 	}
 	return nil

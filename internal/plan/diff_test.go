@@ -286,3 +286,23 @@ func BenchmarkApply10000Routes(b *testing.B) {
 		Apply(state.Router{}, ops)
 	}
 }
+
+func TestPlanKnowsWhatIsLeftOfPeersThatRoamed(t *testing.T) {
+	have, want := observed(sample()), sample()
+	if p := Diff(have, want); !p.Roamed() || !p.Empty() {
+		t.Errorf("nothing is to be done: %s", p.Text(false))
+	}
+	have.Interfaces[0].WireGuard.Peers[0].Addresses = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.99:5")}
+	if p := Diff(have, want); !p.Roamed() || p.Empty() {
+		t.Errorf("a peer is elsewhere: %s", p.Text(false))
+	}
+	have.Interfaces[0].WireGuard.Peers[0].Keepalive = 7
+	if p := Diff(have, want); p.Roamed() {
+		t.Errorf("a peer has another keepalive: %s", p.Text(false))
+	}
+	have = observed(sample())
+	have.Rules = have.Rules[1:]
+	if p := Diff(have, want); p.Roamed() {
+		t.Errorf("a rule is missing: %s", p.Text(false))
+	}
+}

@@ -155,3 +155,21 @@ func both(a, b []netip.Prefix) []netip.Prefix {
 	}
 	return out
 }
+
+// Roamed reports whether nothing is left to do but to move peers back from where they are
+// now: between a plan and its check they may have spoken from another address, which
+// WireGuard follows by itself.
+func (p Plan) Roamed() bool {
+	for _, op := range p.Ops {
+		now, isPeer := op.Object.(Peer)
+		was, wasPeer := op.Before.(Peer)
+		if op.Verb != Change || !isPeer || !wasPeer {
+			return false
+		}
+		same := now.Interface == was.Interface && now.PublicKey == was.PublicKey && now.Preshared == was.Preshared && now.Keepalive == was.Keepalive
+		if !same || !slices.Equal(now.AllowedIPs, was.AllowedIPs) {
+			return false
+		}
+	}
+	return len(p.Conflicts) == 0
+}
