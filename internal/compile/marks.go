@@ -24,6 +24,7 @@ type marks struct {
 	mask    uint32
 	uplinks []state.Uplink
 	tunnels []tunnelMark
+	devices []string       // all tunnels
 	exits   []netip.Prefix // that may leave by an uplink too
 }
 
@@ -56,6 +57,11 @@ func (m marks) chains(inside []netip.Prefix) {
 	m.printf("\t\tct state established ct mark & %#x == 0 accept\n", m.mask)
 	m.printf("\t\tct direction original goto original\n\t\tgoto reply\n\t}\n")
 	m.printf("\tchain output {\n\t\ttype route hook output priority mangle; policy accept;\n")
+	if len(m.devices) > 0 {
+		// Where no uplink leads anywhere, a default route of main's may lead into a tunnel: its own
+		// packets would go round in it.
+		m.printf("\t\tmeta mark & %#x == %#x oifname %s drop\n", m.mask, m.egress.Mark, anonymous(m.devices, quoted))
+	}
 	m.printf("\t\tct mark & %#x == 0 accept\n\t\tmeta mark & %#x != 0 accept\n", m.mask, m.mask)
 	if m.stay() {
 		m.printf("\t\tct direction original goto stay\n\t\tgoto reply\n\t}\n")

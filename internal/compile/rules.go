@@ -14,9 +14,9 @@ const mainTable = 254
 // Where our rules stand within the range that the settings give, and why in that order.
 const (
 	atTunnelAddress = 0  // with several uplinks the tunnels' own packets leave by that whose address they have (the agent's),
-	atTunnelMain    = 1  // or as main says where that is no default,
-	atTunnelShared  = 2  // or by any that works;
-	atTunnel        = 3  // with one uplink, by main,
+	atTunnelMain    = 1  // or as main says where that is no default: such a one may lead into a tunnel,
+	atTunnelShared  = 2  // or by any that works, or the only one;
+	atTunnel        = 3  // by main's where the agent knows of none yet,
 	atTunnelStop    = 4  // and never into a tunnel: a learned prefix may cover an endpoint
 	atReply         = 5  // replies leave by the uplink that the connection came in by
 	atOwn           = 10 // own LANs and uplink subnets before what others announce,
@@ -96,14 +96,19 @@ func (c *compiler) uplinkRules(i int, add func(uint32, state.Rule)) {
 		}
 	}
 	e := c.egress(i)
-	if e == nil || e.Table == 0 {
+	if e == nil {
 		return
 	}
 	shared := state.Rule{Mark: set.Mark, Mask: set.Mask, Action: state.Lookup, Table: mainTable, Suppress: 1}
 	add(atTunnelMain, shared)
 	shared.Table, shared.Suppress = e.Table, 0
+	if e.Table == 0 {
+		shared.Table = uplinks[0].Table
+	}
 	add(atTunnelShared, shared)
-	add(atShared, state.Rule{Mark: 0, Mask: ^set.Mask, Action: state.Lookup, Table: e.Table})
+	if e.Table != 0 {
+		add(atShared, state.Rule{Mark: 0, Mask: ^set.Mask, Action: state.Lookup, Table: e.Table})
+	}
 }
 
 // leased returns the subnets of leased uplinks, and of devices that the file does not
