@@ -305,8 +305,13 @@ func (e *egress) settle(ctx context.Context, r *state.Router, l egressLayout) {
 	other := !maps.Equal(e.works, l.works)
 	e.works, e.working, e.carries = l.works, working, carries
 	e.mu.Unlock()
+	// While none worked, flows left by those that still do not, and would stay there.
+	back := len(before) == 0 && len(working) > 0
 	for _, u := range r.Uplinks {
 		if working[u.Device] == before[u.Device] && before != nil {
+			if back && u.Pin != 0 && several {
+				e.problems.set("flows", e.machine.ForgetFlows(ctx, u.Pin, r.Egress.Mask))
+			}
 			continue
 		}
 		text := u.Device + " works"

@@ -185,6 +185,20 @@ func TestUplinksAreFollowed(t *testing.T) {
 			t.Errorf("eth1 is %+v", u)
 		}
 
+		// While none works, flows leave by all of them. They are to follow the first that comes back.
+		f.reports["eth1"](health.Status{})
+		gone := moved
+		gone.Carrier = false
+		f.set(gone)
+		synctest.Wait()
+		f.forgot = nil
+		f.set(moved)
+		wanted("eth2 comes back alone", map[string]kernel.Device{"eth1": eth1(), "eth2": moved}, map[string]bool{"eth1": true})
+		if !slices.Equal(f.forgot, []uint32{0x11000000}) {
+			t.Errorf("forgot the flows of %#x, want those that left by eth1", f.forgot)
+		}
+		f.reports["eth1"](health.Status{Up: true})
+
 		// Somebody flushes a table.
 		f.mu.Lock()
 		clear(f.defaults)
@@ -203,7 +217,10 @@ func TestUplinksAreFollowed(t *testing.T) {
 		for len(events) > 0 {
 			kinds = append(kinds, (<-events).Text)
 		}
-		want := []string{"eth1 works", "eth2 works", "eth1 does not work", "eth1 works"}
+		want := []string{
+			"eth1 works", "eth2 works", "eth1 does not work", "eth1 works",
+			"eth1 does not work", "eth2 does not work", "eth2 works", "eth1 works",
+		}
 		if d := cmp.Diff(want, kinds); d != "" {
 			t.Error(d)
 		}
