@@ -36,6 +36,7 @@ type egress struct {
 	works   map[bool]bool            // by family (IPv6)
 	working map[string]bool          // by device; nil before it was looked
 	carries map[string]bool          // devices by which new flows leave
+	turn    map[uint32]bool          // marks of flows that may leave another way by what was applied
 
 	// The goroutine's.
 	ways   Ways
@@ -58,7 +59,7 @@ type sweepRequest struct{ done chan error }
 func newEgress(m *Machine, h *hub, p *problems) *egress {
 	return &egress{
 		machine: m, hub: h, problems: p, wake: make(chan struct{}, 1), asks: make(chan sweepRequest), changed: func() {},
-		health: map[string]health.Status{}, works: map[bool]bool{}, checks: map[string]*checking{},
+		health: map[string]health.Status{}, works: map[bool]bool{}, checks: map[string]*checking{}, turn: map[uint32]bool{},
 	}
 }
 
@@ -66,6 +67,7 @@ func newEgress(m *Machine, h *hub, p *problems) *egress {
 func (e *egress) follow(w Wanted) {
 	e.mu.Lock()
 	same := reflect.DeepEqual(e.wanted.Uplinks, w.Router.Uplinks) && reflect.DeepEqual(e.wanted.Egress, w.Router.Egress) && e.wanted.Owner == w.Router.Owner
+	same = !e.turns(&e.wanted, &w.Router) && same
 	e.wanted = w.Router
 	e.mu.Unlock()
 	if !same {
@@ -195,6 +197,7 @@ func (e *egress) pass(ctx context.Context) error {
 	}
 	e.last = r
 	e.settle(ctx, &r, l)
+	e.forgetTurned(ctx, &r)
 	return nil
 }
 
@@ -326,31 +329,6 @@ func (e *egress) settle(ctx context.Context, r *state.Router, l egressLayout) {
 	if other {
 		e.changed()
 	}
-}
-
-// turned has the flows forgotten that left by the uplinks, where they go to an exit from now
-// on, or the other way round: their source was translated, or was not.
-func (e *egress) turned(towards bool) {
-	e.mu.Lock()
-	r := e.wanted
-	e.mu.Unlock()
-	if r.Egress == nil {
-		return
-	}
-	marks := []uint32{r.Egress.Exit}
-	if towards {
-		marks = nil
-		for _, u := range r.Uplinks {
-			marks = append(marks, u.Pin)
-		}
-	}
-	var errs []error
-	for _, m := range marks {
-		if m != 0 {
-			errs = append(errs, e.machine.ForgetFlows(context.Background(), m, r.Egress.Mask))
-		}
-	}
-	e.problems.set("flows", errors.Join(errs...))
 }
 
 func (e *egress) unwell(device string) bool {

@@ -325,18 +325,18 @@ func (c *compiler) exitTables(i int) []state.ExitTable {
 	return out
 }
 
-// local reports whether a site is a source's home where it may leave if no exit works.
+// local reports whether a source's packets leave by a site's own uplinks while no exit, or no
+// other one, is reached.
 func (e *exit) local(i int) bool {
-	return !e.own && !e.block && slices.Contains(e.homes, i) && !slices.Contains(e.via, i)
+	return e.leavesAt(i) && !(e.own && slices.Contains(e.homes, i))
 }
 
-// localExits returns the sources of which that is so.
-func (c *compiler) localExits(i int) []netip.Prefix {
+// sources returns all of them. Wherever they pass it is remembered which flows go on to an
+// exit: the next file may let them leave here.
+func (all exits) sources() []netip.Prefix {
 	var out []netip.Prefix
-	for k := range c.exits {
-		if e := &c.exits[k]; e.local(i) {
-			out = append(out, e.src)
-		}
+	for _, e := range all {
+		out = append(out, e.src)
 	}
 	slices.SortFunc(out, state.ComparePrefixes)
 	return out

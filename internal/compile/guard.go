@@ -69,11 +69,7 @@ func sources(prefixes []netip.Prefix, f func(family, set string)) {
 func (c *compiler) guarded(i int, r *state.Router) []string {
 	var out []string
 	for _, u := range r.Uplinks {
-		joined := slices.ContainsFunc(c.graph.edges[i], func(e edge) bool {
-			o := c.n.Links.Options(i, e.to)
-			return o.NoTunnel && o.On[0] == u.Device
-		})
-		if !joined && r.Egress != nil {
+		if !c.joined(i, u.Device) && r.Egress != nil {
 			out = append(out, u.Device)
 		}
 	}

@@ -18,6 +18,9 @@ import (
 //
 // A packet that has a mark of ours keeps it: the tunnels' own would else lead into the tunnels.
 // Others' bits are never touched.
+//
+// A packet of a known flow passes one map; only a flow's first ones are looked at for where
+// they come from and go to, the latter in a chain for translation, which sees no others.
 type marks struct {
 	*strings.Builder
 	egress  *state.Egress
@@ -25,12 +28,7 @@ type marks struct {
 	uplinks []state.Uplink
 	tunnels []tunnelMark
 	devices []string       // all tunnels
-	exits   []netip.Prefix // that may leave by an uplink too
-}
-
-// stay reports whether flows are kept on the uplink that they left by.
-func (m marks) stay() bool {
-	return slices.ContainsFunc(m.uplinks, func(u state.Uplink) bool { return u.Pin != 0 })
+	exits   []netip.Prefix // sources
 }
 
 func (m marks) printf(format string, args ...any) { fmt.Fprintf(m, format, args...) }
@@ -38,37 +36,47 @@ func (m marks) printf(format string, args ...any) { fmt.Fprintf(m, format, args.
 // chains writes them all. inside are the network's own prefixes.
 func (m marks) chains(inside []netip.Prefix) {
 	m.insideSets(inside)
+	var from, known []string
+	chain := func(name string, mark uint32, direction, otherwise string, packet uint32) {
+		m.printf("\tchain %s {\n\t\tct direction %s %s\n", name, direction, otherwise)
+		m.set("meta", packet)
+		m.printf("\t}\n")
+		known = append(known, fmt.Sprintf("%#x : goto %s", mark, name))
+	}
+	entry := func(device string, mark uint32) {
+		m.fromChain(device, mark)
+		from = append(from, fmt.Sprintf("%q : goto from-%s", device, label(device)))
+	}
+	for _, t := range m.tunnels {
+		entry(t.device, t.mark)
+	}
+	if len(from) > 0 {
+		m.printf("\tchain again {\n\t\tiifname vmap { %s }\n\t}\n", strings.Join(from, ", "))
+	}
 	for _, u := range m.uplinks {
 		if u.Mark != 0 {
-			m.setChain("reply-"+label(u.Device), "meta", u.Mark)
-			m.fromChain(u.Device, u.Mark, "ct state != new return")
+			entry(u.Device, u.Mark)
+			chain("reply-"+label(u.Device), u.Mark, "original", "return", u.Mark)
 		}
 		if u.Pin != 0 {
-			m.setChain("stay-"+label(u.Device), "meta", u.Pin)
+			chain("stay-"+label(u.Device), u.Pin, "reply", "return", u.Pin)
 		}
 	}
 	for _, t := range m.tunnels {
-		m.setChain("reply-"+label(t.device), "meta", t.mark)
-		m.fromChain(t.device, t.mark, fmt.Sprintf("ct mark & %#x == %#x return", m.mask, t.mark))
+		// It may come by another tunnel now.
+		chain("reply-"+label(t.device), t.mark, "original", "goto again", t.mark)
 	}
-	m.originalChain()
-	m.replyChain()
 	m.printf("\tchain prerouting {\n\t\ttype filter hook prerouting priority mangle; policy accept;\n")
-	m.printf("\t\tct state established ct mark & %#x == 0 accept\n", m.mask)
-	m.printf("\t\tct direction original goto original\n\t\tgoto reply\n\t}\n")
+	m.printf("\t\tct mark & %#x vmap { %s }\n\t\tct state != new accept\n", m.mask, strings.Join(known, ", "))
+	m.printf("\t\tiifname vmap { %s }\n\t}\n", strings.Join(from, ", "))
 	m.printf("\tchain output {\n\t\ttype route hook output priority mangle; policy accept;\n")
 	if len(m.devices) > 0 {
 		// Where no uplink leads anywhere, a default route of main's may lead into a tunnel: its own
 		// packets would go round in it.
 		m.printf("\t\tmeta mark & %#x == %#x oifname %s drop\n", m.mask, m.egress.Mark, anonymous(m.devices, quoted))
 	}
-	m.printf("\t\tct mark & %#x == 0 accept\n\t\tmeta mark & %#x != 0 accept\n", m.mask, m.mask)
-	if m.stay() {
-		m.printf("\t\tct direction original goto stay\n\t\tgoto reply\n\t}\n")
-		m.stayChains()
-		return
-	}
-	m.printf("\t\tct direction reply goto reply\n\t}\n")
+	m.printf("\t\tmeta mark & %#x != 0 accept\n\t\tct mark & %#x vmap { %s }\n\t}\n", m.mask, m.mask, strings.Join(known, ", "))
+	m.leaveChain()
 }
 
 // set writes a statement that sets our bits of a mark, "meta" or "ct".
@@ -76,17 +84,10 @@ func (m marks) set(what string, mark uint32) {
 	m.printf("\t\t%s mark set %s mark & %#x | %#x\n", what, what, ^m.mask, mark)
 }
 
-func (m marks) setChain(name, what string, mark uint32) {
-	m.printf("\tchain %s {\n", name)
-	m.set(what, mark)
-	m.printf("\t}\n")
-}
-
 // fromChain remembers where a connection comes from; of the network's own, for which there
-// are routes, nothing. known says of which there is nothing to remember: by an uplink, of any
-// but a new one; by a tunnel, of those that came in by it before, for they may change tunnels.
-func (m marks) fromChain(device string, mark uint32, known string) {
-	m.printf("\tchain from-%s {\n\t\t%s\n", label(device), known)
+// are routes, nothing.
+func (m marks) fromChain(device string, mark uint32) {
+	m.printf("\tchain from-%s {\n\t\tct mark & %#x == %#x return\n", label(device), m.mask, mark)
 	m.printf("\t\tip saddr @inside4 return\n\t\tip6 saddr @inside6 return\n")
 	m.set("ct", mark)
 	m.printf("\t}\n")
@@ -117,66 +118,27 @@ func (m marks) insideSets(inside []netip.Prefix) {
 	}
 }
 
-// originalChain is for packets in the direction in which a connection was opened.
-func (m marks) originalChain() {
-	m.printf("\tchain original {\n")
-	if m.stay() {
-		m.printf("\t\tct mark & %#x vmap %s\n", m.mask, m.stays())
+// leaveChain remembers of flows by which uplink they left, where they are to stay on it, and
+// of those from exits' sources that they went on towards an exit.
+func (m marks) leaveChain() {
+	stay := slices.ContainsFunc(m.uplinks, func(u state.Uplink) bool { return u.Pin != 0 })
+	if !stay && len(m.exits) == 0 {
+		return
 	}
-	var words []string
+	m.printf("\tchain leave {\n\t\ttype nat hook postrouting priority srcnat - 1; policy accept;\n")
+	m.printf("\t\tct mark & %#x != 0 accept\n\t\tmeta mark & %#x != 0 accept\n", m.mask, m.mask)
+	m.printf("\t\tip daddr @inside4 accept\n\t\tip6 daddr @inside6 accept\n")
+	var devices []string
 	for _, u := range m.uplinks {
-		if u.Mark != 0 {
-			words = append(words, fmt.Sprintf("%q : goto from-%s", u.Device, label(u.Device)))
-		}
-	}
-	for _, t := range m.tunnels {
-		words = append(words, fmt.Sprintf("%q : goto from-%s", t.device, label(t.device)))
-	}
-	m.printf("\t\tiifname vmap { %s }\n\t}\n", strings.Join(words, ", "))
-}
-
-func (m marks) stays() string {
-	var words []string
-	for _, u := range m.uplinks {
+		devices = append(devices, u.Device)
 		if u.Pin != 0 {
-			words = append(words, fmt.Sprintf("%#x : goto stay-%s", u.Pin, label(u.Device)))
+			m.printf("\t\toifname %q ct mark set ct mark & %#x | %#x\n", u.Device, ^m.mask, u.Pin)
 		}
 	}
-	return "{ " + strings.Join(words, ", ") + " }"
-}
-
-// replyChain is for packets in the other direction.
-func (m marks) replyChain() {
-	var words []string
-	for _, u := range m.uplinks {
-		if u.Mark != 0 {
-			words = append(words, fmt.Sprintf("%#x : goto reply-%s", u.Mark, label(u.Device)))
-		}
-	}
-	for _, t := range m.tunnels {
-		words = append(words, fmt.Sprintf("%#x : goto reply-%s", t.mark, label(t.device)))
-	}
-	m.printf("\tchain reply {\n\t\tct mark & %#x vmap { %s }\n\t}\n", m.mask, strings.Join(words, ", "))
-}
-
-// stayChains keep flows on the uplink that they left by, where there are several.
-func (m marks) stayChains() {
-	m.printf("\tchain stay {\n\t\tct mark & %#x vmap %s\n\t}\n", m.mask, m.stays())
-	m.printf("\tchain leave {\n\t\ttype filter hook postrouting priority mangle; policy accept;\n\t\tct state != new accept\n")
-	for _, u := range m.uplinks {
-		if u.Pin != 0 {
-			m.printf("\t\toifname %q ct mark & %#x == 0 meta mark & %#x == 0 ct mark set ct mark & %#x | %#x\n",
-				u.Device, m.mask, m.mask, ^m.mask, u.Pin)
-		}
-	}
-	if m.egress.Exit != 0 {
-		var devices []string
-		for _, u := range m.uplinks {
-			devices = append(devices, u.Device)
-		}
-		m.printf("\t\toifname %s accept\n\t\tip daddr @inside4 accept\n\t\tip6 daddr @inside6 accept\n", anonymous(devices, quoted))
+	if len(m.exits) > 0 && m.egress.Exit != 0 {
+		m.printf("\t\toifname %s accept\n", anonymous(devices, quoted))
 		sources(m.exits, func(family, set string) {
-			m.printf("\t\t%s saddr %s ct mark & %#x == 0 ct mark set ct mark & %#x | %#x\n", family, set, m.mask, ^m.mask, m.egress.Exit)
+			m.printf("\t\t%s saddr %s ct mark set ct mark & %#x | %#x\n", family, set, ^m.mask, m.egress.Exit)
 		})
 	}
 	m.printf("\t}\n")

@@ -19,6 +19,8 @@ const (
 	atTunnel        = 3  // by main's where the agent knows of none yet,
 	atTunnelStop    = 4  // and never into a tunnel: a learned prefix may cover an endpoint
 	atReply         = 5  // replies leave by the uplink that the connection came in by
+	atPinMain       = 6  // and what left by one once goes on as main says, where that is no default route,
+	atPin           = 7  // or by that uplink, whatever leads its first packets now (see agent, turn.go);
 	atOwn           = 10 // own LANs and uplink subnets before what others announce,
 	atOwnStop       = 11 // also when a LAN is down: its packets do not go into a tunnel
 	atSource        = 19 // what is learned for some sources before what is for all (also 12 to 18: state.Sources),
@@ -32,7 +34,6 @@ const (
 	atRouter        = 61 // the router's own traffic, where that has an exit too,
 	atRouterNeeds   = 62 // but for what it cannot come up without,
 	atRouterStop    = 64 // ends there;
-	atPin           = 65 // what left by an uplink once goes on by it,
 	atShared        = 70 // and new flows by those that work, unless another program has marked them for itself
 )
 
@@ -92,6 +93,7 @@ func (c *compiler) uplinkRules(i int, add func(uint32, state.Rule)) {
 		}
 		add(atDevice, state.Rule{OIF: u.Device, Action: state.Lookup, Table: u.Table})
 		if u.Pin != 0 {
+			add(atPinMain, state.Rule{Mark: u.Pin, Mask: set.Mask, Action: state.Lookup, Table: mainTable, Suppress: 1})
 			add(atPin, state.Rule{Mark: u.Pin, Mask: set.Mask, Action: state.Lookup, Table: u.Table})
 		}
 	}

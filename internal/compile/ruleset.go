@@ -14,13 +14,13 @@ import (
 
 // ruleset returns the site's one nftables table. It accepts nothing that is not accepted
 // without it (another table's drop would stand), and drops nothing but what an exit with
-// `otherwise: block` keeps at home, and tunnels' own packets that would enter one. A chain in which there is nothing to do is left out, since
+// `otherwise: block` keeps at home. A chain in which there is nothing to do is left out, since
 // every packet would pay for it.
 func (c *compiler) ruleset(i int, r *state.Router, tunnels []tunnelMark) state.Ruleset {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", r.Owner.RulesetTable)
 	if r.Egress != nil {
-		m := marks{Builder: &b, egress: r.Egress, mask: r.Egress.Mask, uplinks: r.Uplinks, tunnels: tunnels, devices: interfaceNames(r.Interfaces), exits: c.localExits(i)}
+		m := marks{Builder: &b, egress: r.Egress, mask: r.Egress.Mask, uplinks: r.Uplinks, tunnels: tunnels, devices: interfaceNames(r.Interfaces), exits: c.exits.sources()}
 		m.chains(c.inside(i, r))
 	}
 	if len(r.Interfaces) > 0 {

@@ -13,7 +13,8 @@ import (
 // uplinks returns a site's uplinks. A plain site has no tables of ours.
 func (c *compiler) uplinks(i int) []state.Uplink {
 	s, set := &c.n.Sites[i], c.n.Settings
-	remembers := len(s.Uplinks) > 1 || len(c.localExits(i)) > 0
+	turns := func(e exit) bool { return e.local(i) && !slices.Contains(e.via, i) }
+	remembers := len(s.Uplinks) > 1 || slices.ContainsFunc(c.exits, turns)
 	var out []state.Uplink
 	for n, u := range s.Uplinks {
 		x := state.Uplink{
@@ -23,7 +24,7 @@ func (c *compiler) uplinks(i int) []state.Uplink {
 		if s.Kind != spec.Plain {
 			x.Weight, x.Preference = u.Weight, u.Preference
 			x.Table, x.Mark = set.UplinkTable()+1+uint32(n), set.Number(spec.FirstUplink+n)
-			if remembers {
+			if remembers && !c.joined(i, u.Device) {
 				x.Pin = set.Number(spec.FirstPin + n)
 			}
 			x.Check = check(u.Check)
@@ -31,6 +32,15 @@ func (c *compiler) uplinks(i int) []state.Uplink {
 		out = append(out, x)
 	}
 	return out
+}
+
+// joined reports whether other sites are reached by a device without a tunnel. What leaves by it
+// may go to them, and not to the provider.
+func (c *compiler) joined(i int, device string) bool {
+	return slices.ContainsFunc(c.graph.edges[i], func(e edge) bool {
+		o := c.n.Links.Options(i, e.to)
+		return o.NoTunnel && o.On[0] == device
+	})
 }
 
 func check(c spec.Check) *state.Check {
@@ -50,7 +60,7 @@ func (c *compiler) egress(i int) *state.Egress {
 	if len(s.Uplinks) > 1 {
 		e.Table, e.Outer = set.UplinkTable(), set.Priority+atTunnelAddress
 	}
-	if len(c.localExits(i)) > 0 {
+	if len(c.exits) > 0 {
 		e.Exit = set.Number(spec.TowardsExit)
 	}
 	return e

@@ -53,7 +53,6 @@ type Egress struct {
 	Mark   uint32 `json:"mark"`
 	Mask   uint32 `json:"mask"`
 
-	// Exit is the mark of connections that left towards an exit where they might have left by
-	// an uplink (ExitTable.Local); 0: there are none.
+	// Exit is the mark of connections that went on towards an exit; 0: there are no exits.
 	Exit uint32 `json:"exit,omitempty"`
 }

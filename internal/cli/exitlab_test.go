@@ -1,0 +1,329 @@
+package cli_test
+
+import (
+	"bufio"
+	bits "encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tombolo/internal/lab"
+)
+
+// exitLab is a lab whose Internet host tells everybody by which address it sees them: on port
+// 7000, with TCP and UDP, and an echo of each line after it.
+type exitLab struct{ homeLab }
+
+const mirrorPort = 7000
+
+func upExits(t *testing.T, name, network, labFile string) exitLab {
+	t.Helper()
+	l := exitLab{homeLab{testLab: up(t, name, network, labFile)}}
+	var err error
+	l.lab, err = lab.Open(l.name)
+	l.do(err)
+	l.mirror("inet", mirrorPort, l.addresses("inet")...)
+	l.Cleanup(func() {
+		if l.Failed() {
+			for _, n := range []string{"op2", "op3", "op1"} {
+				out, _ := l.try(n, "sh", "-c", "cat /proc/net/nf_conntrack; ip -6 rule; ip -6 route show table all | grep default; cat /run/tombolo/log; nft list ruleset | grep -A12 'chain leave'")
+				l.Log(n, out)
+			}
+		}
+	})
+	return l
+}
+
+// addresses returns a node's addresses of both families: those of its first device.
+func (l exitLab) addresses(node string) []netip.Addr {
+	l.Helper()
+	n := l.node(node)
+	return []netip.Addr{n.Addr(), n.Addr6()}
+}
+
+// with is the lab for a test within the test.
+func (l exitLab) with(t *testing.T) exitLab {
+	return exitLab{homeLab{testLab{t, l.name}, l.lab}}
+}
+
+// mirror has a node tell everybody by which address it sees them, who ask it at its addresses.
+// A UDP server that is not bound to one answers from whatever address the route has.
+func (l exitLab) mirror(node string, port uint16, addresses ...netip.Addr) {
+	l.Helper()
+	for _, a := range addresses {
+		l.mirrorAt(node, netip.AddrPortFrom(a, port).String())
+	}
+}
+
+func (l exitLab) mirrorAt(node, at string) {
+	l.Helper()
+	l.do(l.lab.Do(l.Context(), node, func() error {
+		tcp, err := net.Listen("tcp", at)
+		if err != nil {
+			return err
+		}
+		udp, err := net.ListenPacket("udp", at)
+		l.Cleanup(func() { tcp.Close(); udp.Close() })
+		if err != nil {
+			return err
+		}
+		go func() {
+			for c, err := tcp.Accept(); err == nil; c, err = tcp.Accept() {
+				go func() {
+					defer c.Close()
+					fmt.Fprintln(c, addrOf(c.RemoteAddr()))
+					for lines := bufio.NewScanner(c); lines.Scan(); {
+						fmt.Fprintln(c, lines.Text())
+					}
+				}()
+			}
+		}()
+		go func() {
+			b := make([]byte, 100)
+			for n, from, err := udp.ReadFrom(b); err == nil; n, from, err = udp.ReadFrom(b) {
+				_, _ = fmt.Fprintf(datagrams{udp, from}, "%s %s", addrOf(from), b[:n]) // who is not reached asks again
+			}
+		}()
+		return nil
+	}))
+}
+
+// datagrams go to an address.
+type datagrams struct {
+	net.PacketConn
+	net.Addr
+}
+
+func (w datagrams) Write(b []byte) (int, error) { return w.WriteTo(b, w.Addr) }
+
+func addrOf(a net.Addr) netip.Addr { return netip.MustParseAddrPort(a.String()).Addr().Unmap() }
+
+// dial opens a connection from a node.
+func (l exitLab) dial(from, network string, local netip.Addr, to netip.AddrPort) (c net.Conn, err error) {
+	d := net.Dialer{Timeout: time.Second}
+	if local.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+		if network == "udp" {
+			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+		}
+	}
+	err = l.lab.Do(l.Context(), from, func() error {
+		c, err = d.DialContext(l.Context(), network, to.String())
+		return err
+	})
+	return c, err
+}
+
+// asks returns by which address a mirror sees a node.
+func (l exitLab) asks(from, network string, local netip.Addr, to netip.AddrPort) (netip.Addr, error) {
+	c, err := l.dial(from, network, local, to)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	if _, err := fmt.Fprintln(c, "who am I?"); err != nil {
+		return netip.Addr{}, err
+	}
+	b := make([]byte, 100)
+	n, err := c.Read(b)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return netip.ParseAddr(strings.Fields(string(b[:n]))[0])
+}
+
+// protocols that the tests send, each in both families.
+var protocols = []string{"tcp", "udp", "icmp"}
+
+// inet is where the mirror of the Internet is, of one family.
+func (l exitLab) inet(six bool) netip.AddrPort {
+	l.Helper()
+	n := l.node("inet")
+	if six {
+		return netip.AddrPortFrom(n.Addr6(), mirrorPort)
+	}
+	return netip.AddrPortFrom(n.Addr(), mirrorPort)
+}
+
+// outside returns a router's address of one family on its first uplink.
+func (l exitLab) outside(site string, six bool) netip.Addr {
+	l.Helper()
+	for _, p := range l.node(site).Devices[0].Addresses {
+		if p.Addr().Is6() == six {
+			return p.Addr()
+		}
+	}
+	l.Fatalf("%s has no such address outside", site)
+	return netip.Addr{}
+}
+
+// leavesAt waits until the Internet sees a node, with TCP and with UDP, by the addresses of a
+// site's uplink, of both families.
+func (l exitLab) leavesAt(from, site string) {
+	l.Helper()
+	for _, six := range []bool{false, true} {
+		want := l.outside(site, six)
+		for _, network := range []string{"tcp", "udp"} {
+			l.soon(func() string {
+				if got, err := l.asks(from, network, netip.Addr{}, l.inet(six)); got != want {
+					return fmt.Sprintf("with %s %s is seen as %s, and not as %s of %s (%v)", network, from, got, want, site, err)
+				}
+				return ""
+			})
+		}
+	}
+}
+
+// blocked checks that a node reaches nobody outside.
+func (l exitLab) blocked(from string) {
+	l.Helper()
+	for _, six := range []bool{false, true} {
+		for _, network := range []string{"tcp", "udp"} {
+			if got, err := l.asks(from, network, netip.Addr{}, l.inet(six)); err == nil {
+				l.Errorf("with %s %s is seen as %s", network, from, got)
+			}
+		}
+	}
+}
+
+// browses sends all protocols of both families from a node.
+func (l exitLab) browses(from string) {
+	l.Helper()
+	for _, six := range []bool{false, true} {
+		to := l.inet(six)
+		for _, network := range []string{"tcp", "udp"} {
+			if _, err := l.asks(from, network, netip.Addr{}, to); err != nil {
+				l.Errorf("%s: %v", from, err)
+			}
+		}
+		if _, err := l.lab.Ping(l.Context(), from, lab.Echo{To: to.Addr()}); err != nil {
+			l.Error(err)
+		}
+	}
+}
+
+// overheard is what passes a device, both ways.
+type overheard struct {
+	exitLab
+	where string
+	file  *os.File
+
+	mu   sync.Mutex
+	seen map[passing]bool
+}
+
+type passing struct {
+	from, to netip.Addr
+	protocol string
+}
+
+// overhear listens at a device from now on (packet(7)).
+func (l exitLab) overhear(node, device string) *overheard {
+	l.Helper()
+	o := &overheard{exitLab: l, where: node + "/" + device, seen: map[passing]bool{}}
+	l.do(l.lab.Do(l.Context(), node, func() error {
+		i, err := net.InterfaceByName(device)
+		if err != nil {
+			return err
+		}
+		all := bits.NativeEndian.Uint16(bits.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(all))
+		if err != nil {
+			return err
+		}
+		o.file = os.NewFile(uintptr(fd), o.where)
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: i.Index})
+	}))
+	l.Cleanup(func() { o.file.Close() })
+	go func() {
+		b := make([]byte, 2000)
+		for n, err := o.file.Read(b); err == nil; n, err = o.file.Read(b) {
+			o.take(b[:n])
+		}
+	}()
+	return o
+}
+
+func (o *overheard) take(b []byte) {
+	var p passing
+	var number byte
+	switch {
+	case len(b) >= 20 && b[0]>>4 == 4:
+		p.from, p.to, number = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:])), b[9]
+	case len(b) >= 40 && b[0]>>4 == 6:
+		p.from, p.to, number = netip.AddrFrom16([16]byte(b[8:])), netip.AddrFrom16([16]byte(b[24:])), b[6]
+	default:
+		return
+	}
+	p.protocol = map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_ICMPV6: "icmp"}[number]
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.seen[p] = true
+}
+
+// sources checks that what went to the Internet host had these sources, each with all
+// protocols, and no other.
+func (o *overheard) sources(want ...netip.Addr) {
+	o.Helper()
+	o.soon(func() string {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		for _, a := range want {
+			for _, p := range protocols {
+				if to := o.inet(a.Is6()).Addr(); !o.seen[passing{a, to, p}] {
+					return fmt.Sprintf("at %s nothing passes from %s to %s with %s: %v", o.where, a, to, p, o.seen)
+				}
+			}
+		}
+		return ""
+	})
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for p := range o.seen {
+		if p.to == o.inet(p.to.Is6()).Addr() && !slices.Contains(want, p.from) {
+			o.Errorf("at %s %s reaches the Internet host with the source %s", o.where, p.protocol, p.from)
+		}
+	}
+}
+
+// applies has all routers, or those named, follow another network file.
+func (l exitLab) applies(network string, sites ...string) {
+	l.Helper()
+	file := filepath.Join(l.lab.Dir(), "network.yaml")
+	l.do(os.WriteFile(file, []byte(network), 0o600))
+	if len(sites) == 0 {
+		nodes, err := l.lab.Nodes()
+		l.do(err)
+		for _, n := range nodes {
+			if n.Kind == lab.RouterNode {
+				sites = append(sites, n.Name)
+			}
+		}
+	}
+	for _, site := range sites {
+		l.in(site, binary, "apply", file, "--site", site, "--keys", filepath.Join(l.lab.Dir(), "keys"), "--partial")
+	}
+}
+
+// nothingLeft checks that sites' providers were handed nothing for the Internet host, nor for
+// any other in the Internet, since the lab came up.
+func (l exitLab) nothingLeft(sites ...string) {
+	l.Helper()
+	counts, err := l.lab.Uplinks(l.Context(), sites...)
+	l.do(err)
+	for _, c := range counts {
+		if c.Internet() > 0 || c.Wrong() > 0 {
+			l.Errorf("the provider at %s was handed %d packets for the Internet, and %d with a wrong source: %+v", c.Uplink, c.Internet(), c.Wrong(), c.Sent)
+		}
+	}
+}

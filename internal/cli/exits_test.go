@@ -1,0 +1,170 @@
+package cli_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+
+	"tombolo/internal/spec"
+)
+
+// overlay returns a router's addresses in the network.
+func (l exitLab) overlay(site string) []netip.Addr {
+	l.Helper()
+	text, err := os.ReadFile(l.lab.Dir() + "/network.yaml")
+	l.do(err)
+	n, _ := spec.Parse("network.yaml", text)
+	i, ok := n.Site(site)
+	if !ok {
+		l.Fatalf("the file has no site %q", site)
+	}
+	return []netip.Addr{n.Sites[i].Address, n.Sites[i].Address6}
+}
+
+// A router without an Internet of its own browses over two hops: the one between sees whose
+// packets they are, and the Internet only sees the exit.
+func TestRelay(t *testing.T) {
+	network, err := os.ReadFile("../../examples/relay.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	labFile, err := os.ReadFile("../../examples/relay.lab.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := upExits(t, "relayed", string(network), string(labFile))
+	l.leavesAt("lab-a", "exit-c")
+	l.leavesAt("relay-b", "exit-c")
+	at := map[*overheard][]netip.Addr{
+		l.overhear("relay-b", "wg-lab-a"):  l.overlay("lab-a"),
+		l.overhear("relay-b", "wg-exit-c"): l.overlay("lab-a"),
+		l.overhear("exit-c", "wg-relay-b"): l.overlay("lab-a"),
+		l.overhear("exit-c", "eth0"):       l.addresses("exit-c"),
+		l.overhear("inet", "eth0"):         l.addresses("exit-c"),
+	}
+	l.browses("lab-a")
+	for o, want := range at {
+		o.sources(want...)
+	}
+	for _, site := range []string{"lab-a", "relay-b"} {
+		l.nothingLeft(site)
+	}
+}
+
+const middleNetwork = `
+network: middle
+overlay: 10.9.0.0/24
+sites:
+  m: {address: 10.9.0.1, endpoint: m.example.net, lan: {lan0: [10.1.0.0/24, "fd00:1::/64"]}, uplink: {eth0: dhcp}}
+  a: {address: 10.9.0.2, lan: {lan0: [10.2.0.0/24, "fd00:2::/64"]}, uplink: {eth0: dhcp}}
+  b: {address: 10.9.0.3, lan: {lan0: [10.3.0.0/24, "fd00:3::/64"]}, uplink: {eth0: dhcp}}
+  x: {address: 10.9.0.4, endpoint: x.example.net, uplink: {eth0: dhcp}}
+  y: {address: 10.9.0.5, endpoint: y.example.net, uplink: {eth0: dhcp}}
+links: {star: m}
+exits:
+  - {for: a, via: x, otherwise: block}
+  - {for: b, via: y, otherwise: block}
+`
+
+// Two sites browse by different exits through one router between, which leaves by itself.
+func TestTwoSitesThroughOneMiddle(t *testing.T) {
+	l := upExits(t, "middle", middleNetwork, "sites: {a: {eth0: {nat: none}}, b: {eth0: {nat: none}}}")
+	l.leavesAt("a.host", "x")
+	l.leavesAt("b.host", "y")
+	l.leavesAt("m.host", "m")
+	a, b := l.addresses("a.host"), l.addresses("b.host")
+	at := map[*overheard][]netip.Addr{
+		l.overhear("m", "wg-a"): a, l.overhear("m", "wg-x"): a, l.overhear("x", "wg-m"): a, l.overhear("x", "eth0"): l.addresses("x"),
+		l.overhear("m", "wg-b"): b, l.overhear("m", "wg-y"): b, l.overhear("y", "wg-m"): b, l.overhear("y", "eth0"): l.addresses("y"),
+		l.overhear("m", "eth0"): l.addresses("m"),
+	}
+	for _, host := range []string{"a.host", "b.host", "m.host"} {
+		l.browses(host)
+	}
+	for o, want := range at {
+		o.sources(want...)
+	}
+	l.nothingLeft("a", "b")
+}
+
+const switchNetwork = `
+network: switch
+overlay: 10.9.0.0/24
+sites:
+  op1: {address: 10.9.0.1, endpoint: op1.example.net, lan: {lan0: [10.1.0.0/24, "fd00:1::/64"]}, uplink: {eth0: dhcp}}
+  op2: {address: 10.9.0.2, endpoint: op2.example.net, lan: {lan0: [10.2.0.0/24, "fd00:2::/64"]}, uplink: {eth0: dhcp}}
+  op3: {address: 10.9.0.3, endpoint: op3.example.net, lan: {lan0: [10.3.0.0/24, "fd00:3::/64"]}, uplink: {eth0: dhcp}}
+links: mesh
+`
+
+// switchPaths make the direct way the shortest by far, in both directions.
+const switchPaths = "paths: [{between: [op1, op2], rtt: 10ms}, {between: [op1, op3], rtt: 10ms}, {between: [op2, op3], rtt: 10ms}]\n"
+
+// forwardPort has a router hand what comes to a port of its uplink on to its LAN's host, as an
+// administrator does.
+func (l exitLab) forwardPort(site string, from, to int) {
+	l.Helper()
+	host := l.node(site + ".host")
+	l.in(site, "nft", fmt.Sprintf(`table inet mine {
+	chain prerouting {
+		type nat hook prerouting priority dstnat
+		iifname "eth0" meta nfproto ipv4 tcp dport %[1]d dnat ip to %[2]s:%[4]d
+		iifname "eth0" meta nfproto ipv6 tcp dport %[1]d dnat ip6 to [%[3]s]:%[4]d
+	}
+}`, from, host.Addr(), host.Addr6(), to))
+}
+
+// An exit is switched on and off, and connections from outside to the router's own address
+// live through it: to the router itself, and to a host behind it. What the LAN begins then
+// leaves by the exit, and what it began before is not stuck.
+func TestExitOnAndOff(t *testing.T) {
+	l := upExits(t, "switch", switchNetwork, switchPaths)
+	const service, forwarded = 7001, 7002
+	l.mirror("op2", service, l.addresses("op2")...)
+	l.mirror("op2.host", service, l.addresses("op2.host")...)
+	l.forwardPort("op2", forwarded, service)
+	l.leavesAt("op2.host", "op2")
+	var talks []*talk
+	flows := map[bool]*flow{}
+	for _, six := range []bool{false, true} {
+		wan := l.outside("op2", six)
+		for _, port := range []uint16{service, forwarded} {
+			talks = append(talks, l.talks("inet", netip.AddrPortFrom(wan, port)))
+		}
+		talks = append(talks, l.talks("op2.host", netip.AddrPortFrom(wan, service)))
+		flows[six] = l.flows("op2.host", l.inet(six))
+		flows[six].answered(wan)
+	}
+	before := "op2"
+	for _, exit := range []string{"op1", "", "op3", "op1", ""} {
+		text, site := switchNetwork, "op2"
+		if exit != "" {
+			text, site = text+"exits: [{for: op2, via: "+exit+"}]\n", exit
+		}
+		l.applies(text)
+		l.leavesAt("op2.host", site)
+		for six, f := range flows {
+			want := []netip.Addr{l.outside(site, six)}
+			if exit == "" {
+				// An answer that was under way from the exit may have come first, and begun a
+				// connection from there. Then the flow goes on so, until it pauses.
+				want = append(want, l.outside(before, six))
+			}
+			if f.answered(want...) != want[0] {
+				t.Logf("%s goes on by %s", f.about, before)
+				flows[six] = l.flows("op2.host", l.inet(six))
+			}
+			// Its own router's address outside is near, wherever the rest leaves.
+			for _, network := range []string{"tcp", "udp"} {
+				if _, err := l.asks("op2.host", network, netip.Addr{}, netip.AddrPortFrom(l.outside("op2", six), service)); err != nil {
+					t.Errorf("by exit %q the host does not reach its own router outside: %v", exit, err)
+				}
+			}
+		}
+		before = site
+	}
+	for _, k := range talks {
+		k.held()
+	}
+}
