@@ -17,6 +17,9 @@ import (
 	"tombolo/internal/state"
 )
 
+// specificsMost is how many routes of main an uplink's table takes over.
+const specificsMost = 256
+
 // egressLook is how often the uplinks are looked at without being told of a change.
 const egressLook = 30 * time.Second
 
@@ -175,14 +178,18 @@ func (e *egress) pass(ctx context.Context) error {
 		return err
 	}
 	e.check(ctx, &r)
-	devices := map[string]kernel.Device{}
+	devices, specifics := map[string]kernel.Device{}, map[string][]state.Route{}
 	for _, u := range r.Uplinks {
 		d, there, err := e.ways.Device(u.Device)
 		if err != nil {
 			return err
 		}
-		if there {
-			devices[u.Device] = d
+		if !there {
+			continue
+		}
+		devices[u.Device] = d
+		if specifics[u.Device], err = e.ways.Specifics(ctx, u.Device, specificsMost); err != nil {
+			return err
 		}
 	}
 	e.mu.Lock()
@@ -191,7 +198,7 @@ func (e *egress) pass(ctx context.Context) error {
 		down[d] = !s.Up
 	}
 	e.mu.Unlock()
-	l := layEgress(&r, devices, down)
+	l := layEgress(&r, devices, specifics, down)
 	if err := e.bring(ctx, &r, l); err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ table 200 six=true via fe80::1 dev eth2 onlink=false weight 1
 		"nothing is there":               {office(), nil, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := layEgress(&c.r, c.devices, c.down)
+			l := layEgress(&c.r, c.devices, nil, c.down)
 			for k := range l.defaults {
 				if k.table != 200 {
 					delete(l.defaults, k)
@@ -104,13 +104,17 @@ table 200 six=true via fe80::1 dev eth2 onlink=false weight 1
 		})
 	}
 	r := office()
-	l := layEgress(&r, both, map[string]bool{"eth1": true})
+	specifics := allSpecifics(both)
+	specifics["eth2"] = append(specifics["eth2"], state.Route{Table: 254, Dst: prefix("10.0.0.0/8"), Metric: 5, Type: state.Unicast, Device: "eth2", Gateway: netip.MustParseAddr("198.51.100.77"), Protocol: 4},
+		state.Route{Table: 254, Dst: prefix("10.0.0.0/8"), Metric: 9, Type: state.Unicast, Device: "eth2", Gateway: netip.MustParseAddr("198.51.100.78"), Protocol: 4})
+	l := layEgress(&r, both, specifics, map[string]bool{"eth1": true})
 	want := `table 200 six=false via 198.51.100.1 dev eth2 onlink=true weight 1
 table 200 six=true via fe80::1 dev eth2 onlink=false weight 1
 table 201 six=false via 192.0.2.1 dev eth1 onlink=true weight 1
 table 202 six=false via 198.51.100.1 dev eth2 onlink=true weight 1
 table 202 six=true via fe80::1 dev eth2 onlink=false weight 1
 192.0.2.0/30 table 201
+10.0.0.0/8 table 202
 198.51.100.0/24 table 202
 2001:db8:2::/64 table 202
 pref 500 from 198.51.100.9/32 fwmark 0x7f000000/0xff000000 lookup 202
@@ -122,6 +126,9 @@ pref 550 from 198.51.100.9/32 lookup 202
 `
 	if d := cmp.Diff(want, l.words()); d != "" {
 		t.Error(d)
+	}
+	if r := l.routes[state.RouteKey{Table: 202, Dst: prefix("10.0.0.0/8")}]; r.Gateway.String() != "198.51.100.77" || !r.OnLink {
+		t.Errorf("main's route is taken over as %v", r)
 	}
 	if !l.works[false] || !l.works[true] {
 		t.Errorf("it works: %v", l.works)
@@ -154,7 +161,7 @@ func TestUplinksAreFollowed(t *testing.T) {
 		wanted := func(what string, devices map[string]kernel.Device, down map[string]bool) {
 			t.Helper()
 			synctest.Wait()
-			if d := cmp.Diff(layEgress(&r, devices, down).words(), f.held()); d != "" {
+			if d := cmp.Diff(layEgress(&r, devices, allSpecifics(devices), down).words(), f.held()); d != "" {
 				t.Errorf("%s (-wanted +held):\n%s", what, d)
 			}
 		}

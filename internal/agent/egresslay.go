@@ -31,12 +31,12 @@ type defaultKey struct {
 }
 
 // layEgress says what follows from the uplinks as they are now. down are those that the
-// checks found not to work, by device.
+// checks found not to work, by device; specifics are main's other routes by a device.
 //
-// Each uplink has its own subnets and its default route in its table, whether or not it works:
+// Each uplink has its own subnets, main's other routes by it and its default route in its table, whether or not it works:
 // who came in by it has no other way back. What leaves anew goes by those that work; if none
 // does, the checks may be wrong, and it goes by all.
-func layEgress(r *state.Router, devices map[string]kernel.Device, down map[string]bool) egressLayout {
+func layEgress(r *state.Router, devices map[string]kernel.Device, specifics map[string][]state.Route, down map[string]bool) egressLayout {
 	out := egressLayout{
 		defaults: map[defaultKey]kernel.Default{}, routes: map[state.RouteKey]state.Route{}, rules: map[state.Rule]bool{}, works: map[bool]bool{},
 	}
@@ -50,7 +50,7 @@ func layEgress(r *state.Router, devices map[string]kernel.Device, down map[strin
 			ways[i] = wayOut(u, d, seen, six)
 			ways[i].works = ways[i].there && !down[u.Device]
 			out.works[six] = out.works[six] || ways[i].works
-			out.uplink(r.Egress, u, ways[i], six)
+			out.uplink(r.Egress, u, ways[i], specifics[u.Device], six)
 		}
 		if t := r.Egress.Table; t != 0 {
 			if hops := sharers(r.Uplinks, ways); len(hops) > 0 {
@@ -97,17 +97,25 @@ func wayOut(u state.Uplink, d kernel.Device, seen, six bool) exitWay {
 }
 
 // uplink lays what is one uplink's own.
-func (l *egressLayout) uplink(e *state.Egress, u state.Uplink, w exitWay, six bool) {
+func (l *egressLayout) uplink(e *state.Egress, u state.Uplink, w exitWay, specifics []state.Route, six bool) {
 	if u.Table == 0 || !w.there {
 		return
 	}
 	l.defaults[defaultKey{u.Table, six}] = kernel.Default{Table: u.Table, IPv6: six, Hops: []kernel.Hop{w.hop}}
 	rule := state.Rule{IPv6: six, Action: state.Lookup, Table: u.Table, Protocol: e.Protocol}
-	for _, a := range w.addresses {
-		if !a.IsSingleIP() {
-			r := state.Route{Table: u.Table, Dst: a.Masked(), Type: state.Unicast, Device: u.Device, Protocol: e.Protocol}
+	for _, r := range specifics {
+		if r.Dst.Addr().Is6() != six {
+			continue
+		}
+		r = state.Route{
+			Table: u.Table, Dst: r.Dst, Type: state.Unicast, Device: u.Device, Gateway: r.Gateway,
+			OnLink: r.Gateway.IsValid() && !r.Gateway.IsLinkLocalUnicast(), Protocol: e.Protocol,
+		}
+		if _, better := l.routes[r.Key()]; !better { // by rising metric
 			l.routes[r.Key()] = r
 		}
+	}
+	for _, a := range w.addresses {
 		from := rule
 		from.Priority, from.From = e.Source, netip.PrefixFrom(a.Addr(), a.Addr().BitLen())
 		l.rules[from] = true

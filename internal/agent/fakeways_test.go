@@ -63,6 +63,31 @@ func (f *fakeWays) Device(name string) (kernel.Device, bool, error) {
 	return d, there, nil
 }
 
+func (f *fakeWays) Specifics(_ context.Context, name string, _ int) ([]state.Route, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return specificsOf(f.devices[name]), nil
+}
+
+// specificsOf are the routes to a device's own subnets.
+func specificsOf(d kernel.Device) []state.Route {
+	var out []state.Route
+	for _, p := range d.Global {
+		if !p.IsSingleIP() {
+			out = append(out, state.Route{Table: 254, Dst: p.Masked(), Type: state.Unicast, Device: d.Name})
+		}
+	}
+	return out
+}
+
+func allSpecifics(devices map[string]kernel.Device) map[string][]state.Route {
+	out := map[string][]state.Route{}
+	for name, d := range devices {
+		out[name] = specificsOf(d)
+	}
+	return out
+}
+
 func (f *fakeWays) Defaults(_ context.Context, tables []uint32, _ uint8) ([]kernel.Default, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -92,6 +92,8 @@ type Ways interface {
 	RouteTable
 	// Device returns how a device is; false where there is none of that name.
 	Device(name string) (kernel.Device, bool, error)
+	// Specifics returns main's other routes by a device, at most so many with a gateway.
+	Specifics(ctx context.Context, device string, most int) ([]state.Route, error)
 	// Defaults returns the default routes of a protocol in some tables.
 	Defaults(ctx context.Context, tables []uint32, protocol uint8) ([]kernel.Default, error)
 	// SetDefault puts one in the place of what is there; one without hops removes it.

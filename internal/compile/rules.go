@@ -13,14 +13,13 @@ const mainTable = 254
 
 // Where our rules stand within the range that the settings give, and why in that order.
 const (
-	atTunnelAddress = 0  // with several uplinks the tunnels' own packets leave by that whose address they have (the agent's),
-	atTunnelMain    = 1  // or as main says where that is no default: such a one may lead into a tunnel,
-	atTunnelShared  = 2  // or by any that works, or the only one;
-	atTunnel        = 3  // by main's where the agent knows of none yet,
-	atTunnelStop    = 4  // and never into a tunnel: a learned prefix may cover an endpoint
-	atReply         = 5  // replies leave by the uplink that the connection came in by
-	atPinMain       = 6  // and what left by one once goes on as main says, where that is no default route,
-	atPin           = 7  // or by that uplink, whatever leads its first packets now (see agent, turn.go);
+	atPin           = 0  // what left by an uplink once goes on by it, whatever leads its first packets now (see agent, turn.go),
+	atReply         = 1  // and replies by that which the connection came in by: these come first, since most packets are of known flows;
+	atTunnelAddress = 3  // with several uplinks the tunnels' own packets leave by that whose address they have (the agent's),
+	atTunnelMain    = 4  // or as main says where that is no default: such a one may lead into a tunnel,
+	atTunnelShared  = 5  // or by any that works, or the only one;
+	atTunnel        = 6  // by main's where the agent knows of none yet,
+	atTunnelStop    = 7  // and never into a tunnel: a learned prefix may cover an endpoint
 	atOwn           = 10 // own LANs and uplink subnets before what others announce,
 	atOwnStop       = 11 // also when a LAN is down: its packets do not go into a tunnel
 	atSource        = 19 // what is learned for some sources before what is for all (also 12 to 18: state.Sources),
@@ -93,7 +92,6 @@ func (c *compiler) uplinkRules(i int, add func(uint32, state.Rule)) {
 		}
 		add(atDevice, state.Rule{OIF: u.Device, Action: state.Lookup, Table: u.Table})
 		if u.Pin != 0 {
-			add(atPinMain, state.Rule{Mark: u.Pin, Mask: set.Mask, Action: state.Lookup, Table: mainTable, Suppress: 1})
 			add(atPin, state.Rule{Mark: u.Pin, Mask: set.Mask, Action: state.Lookup, Table: u.Table})
 		}
 	}

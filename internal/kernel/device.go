@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -121,4 +122,38 @@ func (k *Kernel) deviceDefaults(l link) (gateways []netip.Addr, defaults []Devic
 		}
 	}
 	return gateways, defaults, nil
+}
+
+// Specifics returns main's unicast routes by a device that are no default routes, its own
+// subnets among them: what is neither ours, nor learned, nor follows the uplinks, nor is for
+// some sources only. With more than most of them, only those without a gateway.
+func (k *Kernel) Specifics(ctx context.Context, device string, most int) ([]state.Route, error) {
+	if err := errors.Join(k.here(), ctx.Err()); err != nil {
+		return nil, err
+	}
+	l, err := k.findLink(device)
+	if errors.Is(err, errNoDevice) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read device %s: %w", device, err)
+	}
+	o := k.options.Owner
+	var out []state.Route
+	for _, six := range []bool{false, true} {
+		q := routeQuery{table: mainTable, not: []byte{o.Protocol, o.Learned(), o.Following()}, device: l.index, keep: func(r state.Route) bool {
+			return r.Table == mainTable && r.Type == state.Unicast && r.Dst.Bits() > 0 && !r.Src.IsValid() && r.Device == device &&
+				!r.Dst.Addr().IsLinkLocalUnicast() && !r.Dst.Addr().IsMulticast()
+		}}
+		routes, err := k.dumpRoutes(six, q, map[int]string{l.index: device})
+		if err != nil {
+			return nil, fmt.Errorf("read routes of %s: %w", device, err)
+		}
+		out = append(out, routes...)
+	}
+	if len(out) > most {
+		out = slices.DeleteFunc(out, func(r state.Route) bool { return r.Gateway.IsValid() })
+	}
+	slices.SortFunc(out, state.CompareRoutes)
+	return out, nil
 }

@@ -51,6 +51,20 @@ func TestDeviceIsWhatItIs(t *testing.T) {
 	if d := cmp.Diff(want, got, equalAddrs, equalPrefixes); d != "" {
 		t.Errorf("wanted, read: %s", d)
 	}
+	specifics, err := k.Specifics(t.Context(), "wan0", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var to []string
+	for _, r := range specifics {
+		to = append(to, r.Dst.String()+" via "+r.Gateway.String())
+	}
+	if d := cmp.Diff([]string{"10.0.0.0/8 via 192.0.2.4", "192.0.2.0/24 via invalid IP", "2001:db8::/64 via invalid IP"}, to); d != "" {
+		t.Error(d)
+	}
+	if few, err := k.Specifics(t.Context(), "wan0", 2); err != nil || len(few) != 2 {
+		t.Errorf("of more than two routes there are %v, %v", few, err)
+	}
 	// The other end is down, and so there is no carrier.
 	if lan := deviceOf(t, k, "lan0"); !lan.Up || lan.Carrier || len(lan.Addresses) != 1 || len(lan.Gateways) != 1 {
 		t.Errorf("a device without carrier reads %+v", lan)
