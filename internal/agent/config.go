@@ -44,7 +44,23 @@ func (h *host) newConfig() (babel.Config, error) {
 			c.Accept.Exact[babel.Key{Dst: a.Dst, Src: a.Src}] = a.Origins
 		}
 	}
+	for _, e := range b.Exits {
+		if e.Local { // it leaves here
+			if c.Otherwise == nil {
+				c.Otherwise = map[babel.Key]bool{}
+			}
+			c.Otherwise[babel.Key{Dst: everywhere(e.Src), Src: e.Src}] = true
+		}
+	}
 	return c, nil
+}
+
+// everywhere is the default destination of a source's family.
+func everywhere(src netip.Prefix) netip.Prefix {
+	if src.Addr().Is6() {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
 // linkLocalOf returns the link-local address and the MTU of an interface of ours.

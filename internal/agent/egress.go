@@ -39,14 +39,18 @@ type egress struct {
 	works   map[bool]bool            // by family (IPv6)
 	working map[string]bool          // by device; nil before it was looked
 	carries map[string]bool          // devices by which new flows leave
-	turn    map[uint32]bool          // marks of flows that may leave another way by what was applied
+	pending map[forgetting]bool
+
+	ended chan struct{} // closed when run returns
 
 	// The goroutine's.
-	ways   Ways
-	owner  state.Owner // that ways was opened for
-	watch  Watcher
-	checks map[string]*checking
-	last   state.Router // for which the kernel was brought last
+	ways    Ways
+	owner   state.Owner // that ways was opened for
+	watch   Watcher
+	checks  map[string]*checking
+	last    state.Router       // for which the kernel was brought last
+	seen    map[string]absence // the uplinks' devices
+	missing map[string]bool    // those that have just lost what they had
 }
 
 // checking is a check that runs.
@@ -62,7 +66,7 @@ type sweepRequest struct{ done chan error }
 func newEgress(m *Machine, h *hub, p *problems) *egress {
 	return &egress{
 		machine: m, hub: h, problems: p, wake: make(chan struct{}, 1), asks: make(chan sweepRequest), changed: func() {},
-		health: map[string]health.Status{}, works: map[bool]bool{}, checks: map[string]*checking{}, turn: map[uint32]bool{},
+		health: map[string]health.Status{}, works: map[bool]bool{}, checks: map[string]*checking{}, pending: map[forgetting]bool{}, seen: map[string]absence{}, missing: map[string]bool{}, ended: make(chan struct{}),
 	}
 }
 
@@ -90,6 +94,9 @@ func (e *egress) uplink(d api.Device) api.Uplink {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	u := api.Uplink{Device: d, Works: e.working[d.Name], Carries: e.carries[d.Name]}
+	if e.wanted.Egress == nil { // applied by a version that followed none
+		u.Works = d.State == "up"
+	}
 	if s, checked := e.health[d.Name]; checked {
 		u.Checked, u.Since, u.RTT, u.Loss = true, s.Since, s.RTT, s.Loss
 	}
@@ -98,6 +105,7 @@ func (e *egress) uplink(d api.Device) api.Uplink {
 
 // run keeps it until ctx ends; what the kernel holds then stays.
 func (e *egress) run(ctx context.Context) {
+	defer close(e.ended)
 	defer e.close()
 	defer e.check(ctx, nil)
 	tick := time.NewTicker(egressLook)
@@ -108,9 +116,9 @@ func (e *egress) run(ctx context.Context) {
 		if e.watch != nil {
 			changed = e.watch.Changed()
 		}
-		var retry <-chan time.Time
+		var again <-chan time.Time
 		if wait > 0 {
-			retry = time.After(wait)
+			again = time.After(wait)
 		}
 		select {
 		case <-ctx.Done():
@@ -120,7 +128,7 @@ func (e *egress) run(ctx context.Context) {
 			continue
 		case <-e.wake:
 		case <-tick.C:
-		case <-retry:
+		case <-again:
 		case <-changed:
 			if _, err := e.watch.Take(); err != nil {
 				e.close()
@@ -130,10 +138,13 @@ func (e *egress) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil {
-			wait = 0
-		} else {
+		switch {
+		case err != nil:
 			wait = min(max(2*wait, retryFirst), retryLast)
+		case len(e.missing) > 0:
+			wait = absent
+		default:
+			wait = 0
 		}
 		if err == nil || wait > time.Second {
 			e.problems.set("uplinks", err)
@@ -185,12 +196,14 @@ func (e *egress) pass(ctx context.Context) error {
 			return err
 		}
 		if !there {
+			delete(e.missing, u.Device)
 			continue
 		}
-		devices[u.Device] = d
-		if specifics[u.Device], err = e.ways.Specifics(ctx, u.Device, specificsMost); err != nil {
+		s, err := e.ways.Specifics(ctx, u.Device, specificsMost)
+		if err != nil {
 			return err
 		}
+		devices[u.Device], specifics[u.Device] = e.patience(u, d, s)
 	}
 	e.mu.Lock()
 	down := map[string]bool{}
@@ -199,18 +212,56 @@ func (e *egress) pass(ctx context.Context) error {
 	}
 	e.mu.Unlock()
 	l := layEgress(&r, devices, specifics, down)
-	if err := e.bring(ctx, &r, l); err != nil {
-		return err
-	}
+	err := e.bring(ctx, &r, l)
 	e.last = r
-	e.settle(ctx, &r, l)
-	e.forgetTurned(ctx, &r)
-	return nil
+	e.settle(&r, l, down)
+	return errors.Join(err, e.forget(ctx, &r))
 }
 
-// bring makes the kernel hold a layout, what is new before what goes.
+// absent is how long an uplink may be without address or gateway before that counts: a DHCP
+// client takes them away and puts them back when it renews a lease.
+const absent = 500 * time.Millisecond
+
+// absence is an uplink's device as it was before it lost what it had.
+type absence struct {
+	device    kernel.Device
+	specifics []state.Route
+	since     time.Time // zero: it has all
+}
+
+// patience returns an uplink's device as it is, or for a moment as it was.
+func (e *egress) patience(u state.Uplink, d kernel.Device, specifics []state.Route) (kernel.Device, []state.Route) {
+	before := e.seen[u.Device]
+	lost := false
+	for _, six := range []bool{false, true} {
+		lost = lost || wayOut(u, before.device, true, six).there && !wayOut(u, d, true, six).there
+	}
+	if !lost || !d.Up || !d.Carrier {
+		e.seen[u.Device] = absence{d, specifics, time.Time{}}
+		delete(e.missing, u.Device)
+		return d, specifics
+	}
+	if before.since.IsZero() {
+		before.since = time.Now()
+		e.seen[u.Device], e.missing[u.Device] = before, true
+	}
+	if time.Since(before.since) >= absent {
+		e.seen[u.Device] = absence{d, specifics, time.Time{}}
+		delete(e.missing, u.Device)
+		return d, specifics
+	}
+	return before.device, before.specifics
+}
+
+// bring makes the kernel hold a layout, what is new before what goes. What is refused keeps
+// nothing else from being done.
 func (e *egress) bring(ctx context.Context, r *state.Router, l egressLayout) error {
 	tables := tablesOf(r)
+	for _, t := range tablesOf(&e.last) { // of an uplink that is none any more
+		if !slices.Contains(tables, t) {
+			tables = append(tables, t)
+		}
+	}
 	protocol := r.Owner.Following()
 	have, err := e.ways.Defaults(ctx, tables, protocol)
 	if err != nil {
@@ -220,28 +271,42 @@ func (e *egress) bring(ctx context.Context, r *state.Router, l egressLayout) err
 	for _, d := range have {
 		there[defaultKey{d.Table, d.IPv6}] = d
 	}
-	for _, k := range sortedDefaults(l.defaults) {
-		if !there[k].Equal(l.defaults[k]) {
-			if err := e.ways.SetDefault(ctx, protocol, l.defaults[k]); err != nil {
-				return err
-			}
+	errs, refused := []error{nil}, map[string]bool{}
+	// The shared table last: it leaves out who is refused.
+	keys := sortedDefaults(l.defaults)
+	slices.SortStableFunc(keys, func(a, b defaultKey) int { return len(l.defaults[a].Hops) - len(l.defaults[b].Hops) })
+	for _, k := range keys {
+		want := l.defaults[k]
+		if r.Egress != nil && k.table == r.Egress.Table {
+			want.Hops = slices.DeleteFunc(slices.Clone(want.Hops), func(h kernel.Hop) bool { return refused[h.Device] })
+		}
+		if there[k].Equal(want) {
+			continue
+		}
+		if err := e.ways.SetDefault(ctx, protocol, want); err != nil {
+			errs, refused[want.Hops[0].Device] = append(errs, err), true
 		}
 	}
 	ops, err := e.ops(ctx, tables, protocol, l)
-	if err != nil {
-		return err
-	}
-	if err := e.ways.Apply(ctx, ops); err != nil {
-		return err
-	}
+	errs = append(errs, err, e.apply(ctx, ops))
 	for _, k := range sortedDefaults(there) {
 		if _, wanted := l.defaults[k]; !wanted {
-			if err := e.ways.SetDefault(ctx, protocol, kernel.Default{Table: k.table, IPv6: k.six, Metric: there[k].Metric}); err != nil {
-				return err
-			}
+			errs = append(errs, e.ways.SetDefault(ctx, protocol, kernel.Default{Table: k.table, IPv6: k.six, Metric: there[k].Metric}))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// apply carries operations out, one by one where the kernel refuses any.
+func (e *egress) apply(ctx context.Context, ops []plan.Op) error {
+	if err := e.ways.Apply(ctx, ops); err == nil || len(ops) < 2 || ctx.Err() != nil {
+		return err
+	}
+	var errs []error
+	for _, op := range ops {
+		errs = append(errs, e.ways.Apply(ctx, []plan.Op{op}))
+	}
+	return errors.Join(errs...)
 }
 
 // ops returns what is to be done about the subnets' routes, and the rules.
@@ -289,19 +354,18 @@ func (e *egress) ops(ctx context.Context, tables []uint32, protocol uint8, l egr
 	return append(ops, removals...), nil
 }
 
-// settle tells what is different now, and forgets the flows that left by an uplink that works
-// no more: their source was translated to an address that others' providers do not know.
-func (e *egress) settle(ctx context.Context, r *state.Router, l egressLayout) {
+// settle tells what is different now, and has the flows forgotten that left by an uplink that
+// works no more: their source was translated to an address that others' providers do not know.
+func (e *egress) settle(r *state.Router, l egressLayout, down map[string]bool) {
 	working, carries := map[string]bool{}, map[string]bool{}
-	several := false
+	several := r.Egress != nil && r.Egress.Table != 0
 	for _, six := range []bool{false, true} {
 		for _, u := range r.Uplinks {
-			if _, there := l.defaults[defaultKey{u.Table, six}]; there && !e.unwell(u.Device) {
+			if _, there := l.defaults[defaultKey{u.Table, six}]; there && !down[u.Device] {
 				working[u.Device] = true
 			}
 		}
-		if r.Egress != nil && r.Egress.Table != 0 {
-			several = true
+		if several {
 			for _, h := range l.defaults[defaultKey{r.Egress.Table, six}].Hops {
 				carries[h.Device] = true
 			}
@@ -318,31 +382,21 @@ func (e *egress) settle(ctx context.Context, r *state.Router, l egressLayout) {
 	// While none worked, flows left by those that still do not, and would stay there.
 	back := len(before) == 0 && len(working) > 0
 	for _, u := range r.Uplinks {
-		if working[u.Device] == before[u.Device] && before != nil {
-			if back && u.Pin != 0 && several {
-				e.problems.set("flows", e.machine.ForgetFlows(ctx, u.Pin, r.Egress.Mask))
-			}
+		if several && !working[u.Device] && (before[u.Device] || back) {
+			e.lose(u)
+		}
+		if r.Egress == nil || working[u.Device] == before[u.Device] && before != nil {
 			continue
 		}
 		text := u.Device + " works"
 		if !working[u.Device] {
 			text = u.Device + " does not work"
-			if u.Pin != 0 && several {
-				e.problems.set("flows", e.machine.ForgetFlows(ctx, u.Pin, r.Egress.Mask))
-			}
 		}
 		e.hub.emit(api.Event{Kind: Uplink, Text: text, Device: u.Device})
 	}
 	if other {
 		e.changed()
 	}
-}
-
-func (e *egress) unwell(device string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	s, checked := e.health[device]
-	return checked && !s.Up
 }
 
 // check starts and ends checks, so that there are those of r; none where it is nil.
@@ -392,18 +446,27 @@ func (e *egress) heard(device string, s health.Status) {
 	}
 }
 
-// retire takes everything away, while run serves.
+// retire takes everything away; also where run has ended.
 func (e *egress) retire(ctx context.Context) error {
 	s := sweepRequest{make(chan error, 1)}
 	e.mu.Lock()
+	owner := e.wanted.Owner
 	e.wanted = state.Router{}
 	e.mu.Unlock()
 	select {
 	case e.asks <- s:
 		return <-s.done
+	case <-e.ended:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if owner.Protocol == 0 {
+		return nil
+	}
+	if err := e.open(owner); err != nil {
+		return err
+	}
+	return e.sweep(ctx)
 }
 
 // sweep removes every route and rule of the protocol.

@@ -91,9 +91,16 @@ func wayOut(u state.Uplink, d kernel.Device, seen, six bool) exitWay {
 		}
 	}
 	// The kernel would look for it by all rules, ours too.
-	w.hop.OnLink = w.hop.Gateway.IsValid() && !w.hop.Gateway.IsLinkLocalUnicast()
-	w.there = leads && len(w.addresses) > 0
+	w.hop.OnLink = onLink(w.hop.Gateway)
+	// With a delegated prefix alone it is a way for that.
+	w.there = leads && (len(w.addresses) > 0 || len(w.sources) > 0)
 	return w
+}
+
+// onLink reports whether the kernel is to be told that a gateway is on its device; of IPv6's
+// link-local ones it knows.
+func onLink(gateway netip.Addr) bool {
+	return gateway.Is4() || gateway.IsValid() && !gateway.IsLinkLocalUnicast()
 }
 
 // uplink lays what is one uplink's own.
@@ -109,7 +116,7 @@ func (l *egressLayout) uplink(e *state.Egress, u state.Uplink, w exitWay, specif
 		}
 		r = state.Route{
 			Table: u.Table, Dst: r.Dst, Type: state.Unicast, Device: u.Device, Gateway: r.Gateway,
-			OnLink: r.Gateway.IsValid() && !r.Gateway.IsLinkLocalUnicast(), Protocol: e.Protocol,
+			OnLink: onLink(r.Gateway), Protocol: e.Protocol,
 		}
 		if _, better := l.routes[r.Key()]; !better { // by rising metric
 			l.routes[r.Key()] = r
@@ -126,7 +133,7 @@ func (l *egressLayout) uplink(e *state.Egress, u state.Uplink, w exitWay, specif
 	}
 	for _, p := range w.sources {
 		from := rule
-		from.Priority, from.From = e.Source, p
+		from.Priority, from.From = e.Delegated, p
 		l.rules[from] = true
 	}
 }
@@ -138,7 +145,7 @@ func sharers(uplinks []state.Uplink, ways []exitWay) []kernel.Hop {
 	lowest := 0
 	var hops []kernel.Hop
 	for i, u := range uplinks {
-		if !ways[i].there || working && !ways[i].works {
+		if !ways[i].there || len(ways[i].addresses) == 0 || working && !ways[i].works {
 			continue
 		}
 		if lowest == 0 || u.Preference < lowest {

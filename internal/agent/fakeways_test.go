@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -40,7 +41,7 @@ func (f *fakeWays) into(m *Machine) {
 		f.mu.Unlock()
 		<-ctx.Done()
 	}
-	m.ForgetFlows = func(_ context.Context, mark, _ uint32) error {
+	m.ForgetFlows = func(_ context.Context, mark, _ uint32, _ ...netip.Prefix) error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.forgot = append(f.forgot, mark)

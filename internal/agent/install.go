@@ -165,7 +165,7 @@ func (t *table) apply(ctx context.Context, ops []plan.Op) error {
 			}
 		}
 	}
-	t.tell(ops)
+	t.tell()
 	if len(refused) > 0 {
 		t.have = nil
 		return fmt.Errorf("learned route refused: %s", strings.Join(refused[:min(len(refused), 3)], "; "))
@@ -174,23 +174,29 @@ func (t *table) apply(ctx context.Context, ops []plan.Op) error {
 }
 
 // tell says whose packets leave by another way than before: here, or by an exit.
-func (t *table) tell(ops []plan.Op) {
+func (t *table) tell() {
+	if t.have == nil {
+		return
+	}
 	t.mu.Lock()
 	local := t.local
 	t.mu.Unlock()
-	turned := map[bool]bool{}
-	for _, op := range ops {
-		object := op.Object
-		if op.Verb == plan.Remove {
-			object = op.Before
-		}
-		if r, is := object.(plan.Route); is && local[r.Table] && r.Type == state.Unicast && op.Verb != plan.Change {
-			turned[op.Verb == plan.Add] = true
+	leads := map[uint32]bool{}
+	for table := range local {
+		leads[table] = false
+	}
+	for k, r := range t.have {
+		if _, is := local[k.Table]; is && k.Dst.Bits() == 0 && r.Type == state.Unicast {
+			leads[k.Table] = true
 		}
 	}
-	for towards := range turned {
-		t.turned(towards)
+	for table, source := range local {
+		was, known := t.leads[table]
+		if known && was != leads[table] {
+			t.turned(source, leads[table])
+		}
 	}
+	t.leads = leads
 }
 
 // sweep removes every route and rule of the protocol, for when there is to be no speaker

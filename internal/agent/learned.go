@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -33,8 +34,8 @@ const (
 type table struct {
 	config state.Babel
 	kernel RouteTable
-	report func(error) // nil: all is well
-	turned func(bool)  // packets of a source that may leave here now go to an exit; false: they leave here
+	report func(error)              // nil: all is well
+	turned func(netip.Prefix, bool) // packets of a source that may leave here now go to an exit; false: they leave here. It does not wait
 
 	mu       sync.Mutex
 	want     map[state.RouteKey]state.Route
@@ -44,18 +45,19 @@ type table struct {
 	left     map[uint32]bool // tables of exits that are none any more, or others'
 	stale    bool            // the kernel may hold something else than have says
 	settled  bool
-	local    map[uint32]bool // tables of exits without which packets leave by an uplink
+	local    map[uint32]netip.Prefix // tables of exits without which packets of a source leave by an uplink
 	wake     chan struct{}
 
 	// The goroutine's: what the kernel holds.
 	have  map[state.RouteKey]state.Route
 	rules map[state.Rule]bool
+	leads map[uint32]bool // local tables that had a way when it was last looked
 }
 
 // newTable returns a table that knows nothing yet of what the kernel holds.
 func newTable(config state.Babel, k RouteTable, report func(error)) *table {
 	return &table{
-		config: config, kernel: k, report: report, turned: func(bool) {},
+		config: config, kernel: k, report: report, turned: func(netip.Prefix, bool) {},
 		want: map[state.RouteKey]state.Route{}, specific: newSources(config),
 		dropped: map[babel.Key]bool{}, dirty: map[state.RouteKey]bool{}, left: map[uint32]bool{},
 		stale: true, wake: make(chan struct{}, 1),
@@ -91,10 +93,10 @@ func (t *table) inherit(ctx context.Context) []babel.RouteChange {
 // lead says where the default routes of exits' sources go from now on. What a table had, it has
 // until others have it (see ops).
 func (t *table) lead(exits []state.ExitTable) {
-	next, local := exitsOf(exits), map[uint32]bool{}
+	next, local := exitsOf(exits), map[uint32]netip.Prefix{}
 	for _, e := range exits {
 		if e.Local {
-			local[e.Table] = true
+			local[e.Table] = e.Src
 		}
 	}
 	t.mu.Lock()

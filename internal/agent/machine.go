@@ -162,8 +162,9 @@ type Machine struct {
 	// Check looks through an uplink's device whether it works, until ctx ends. Its packets
 	// have the mark.
 	Check func(ctx context.Context, c state.Check, device string, mark uint32, report func(health.Status))
-	// ForgetFlows has conntrack forget the connections with a mark.
-	ForgetFlows func(ctx context.Context, mark, mask uint32) error
+	// ForgetFlows has conntrack forget the connections with a mark, from some sources only if
+	// any are named.
+	ForgetFlows func(ctx context.Context, mark, mask uint32, sources ...netip.Prefix) error
 	// MAC returns the key of a segment.
 	MAC func(s key.Store, name string) (mac.Key, error)
 	// Resolve finds where the endpoints lead.

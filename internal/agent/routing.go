@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -19,7 +20,7 @@ type routing struct {
 	start    time.Time
 
 	displaced func(map[uint64]displacement) // of the hosts
-	turned    func(bool)                    // of the table
+	turned    func(netip.Prefix, bool)      // of the table
 
 	owner   state.Owner
 	config  state.Babel // of table
@@ -35,7 +36,7 @@ type routing struct {
 }
 
 func newRouting(m *Machine, h *hub, p *problems, start time.Time) *routing {
-	return &routing{machine: m, hub: h, problems: p, start: start, swept: map[uint8]bool{}, displaced: func(map[uint64]displacement) {}, turned: func(bool) {}}
+	return &routing{machine: m, hub: h, problems: p, start: start, swept: map[uint8]bool{}, displaced: func(map[uint64]displacement) {}, turned: func(netip.Prefix, bool) {}}
 }
 
 // follow makes the routing what w says.

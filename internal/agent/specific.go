@@ -265,7 +265,7 @@ func (s *sources) lead(src netip.Prefix, table, depth uint32, to []netip.Prefix)
 	r := state.Rule{IPv6: src.Addr().Is6(), From: src, Action: state.Lookup, Table: table, Protocol: s.config.Protocol}
 	for _, dst := range to {
 		if dst.Bits() == 0 {
-			r.Priority, r.Suppress = s.config.Sources.Defaults-depth, 0
+			r.Priority, r.Suppress = s.config.Sources.Defaults-2*depth, 0
 		} else {
 			r.Priority, r.Suppress = s.config.Sources.Prefixes-depth, 1
 		}

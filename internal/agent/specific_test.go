@@ -89,7 +89,7 @@ func TestRoutesForSomeSources(t *testing.T) {
 		}
 		// A source around it comes behind it, and a default behind everything.
 		b.change(from("10.1.0.0/16", dropped("10.2.8.0/24")), from("10.1.0.0/24", by("0.0.0.0/0", "wg-b")), from("fd01::/64", by("::/0", "wg-b")))
-		b.ruled("518 10.1.0.0/24 130", "519 10.1.0.0/16 131", "559 10.1.0.0/24 130", "560 fd01::/64 110")
+		b.ruled("518 10.1.0.0/24 130", "519 10.1.0.0/16 131", "558 10.1.0.0/24 130", "560 fd01::/64 110")
 		b.holds("0.0.0.0/0 wg-b", "10.2.0.0/16 wg-b", "10.2.0.0/20 br-lan", "10.2.3.0/24 throw", "10.2.3.0/24 wg-b",
 			"10.2.8.0/24 throw", "10.2.8.0/24 unreachable", "::/0 wg-b")
 		if n, by := b.routes(); n != 5 || by["br-lan"] != 1 || by["wg-b"] != 4 {
@@ -98,7 +98,7 @@ func TestRoutesForSomeSources(t *testing.T) {
 		// Another program takes a rule away.
 		b.kernel.meddle(func(r *state.Router) { r.Rules = r.Rules[:1] }, ruleChange)
 		synctest.Wait()
-		b.ruled("518 10.1.0.0/24 130", "519 10.1.0.0/16 131", "559 10.1.0.0/24 130", "560 fd01::/64 110")
+		b.ruled("518 10.1.0.0/24 130", "519 10.1.0.0/16 131", "558 10.1.0.0/24 130", "560 fd01::/64 110")
 		// What goes takes its table and rules along.
 		b.change(from("10.1.0.0/24", gone("10.2.0.0/20")), from("10.1.0.0/24", gone("0.0.0.0/0")), from("fd01::/64", gone("::/0")))
 		b.holds("10.2.0.0/16 wg-b", "10.2.3.0/24 wg-b", "10.2.8.0/24 unreachable")

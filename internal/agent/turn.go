@@ -3,7 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
-	"maps"
+	"net/netip"
 	"slices"
 
 	"tombolo/internal/state"
@@ -11,89 +11,141 @@ import (
 
 // Flows that left by an uplink and go on towards an exit, or the other way round, would go on
 // with the wrong source for as long as they last: by the one way it was translated, and by the
-// other it was not. So they are forgotten, and the next packet begins a new connection.
+// other it was not. And those that left by an uplink which works no more stay on it. So they
+// are forgotten, and the next packet begins a new connection.
+
+// forgetting is what is to be forgotten: the flows with a mark, of a source; the zero Prefix is
+// any.
+type forgetting struct {
+	mark   uint32
+	source netip.Prefix
+}
 
 // turns reports whether packets of some source find their exit by other compiled rules or routes
-// than before, and has the flows forgotten, by the next pass, that went on towards one: they may
-// leave here now. Of those that left here, the kernel itself forgets the masqueraded ones when
-// they leave by another device (Linux net/netfilter/nf_nat_core.c, nf_nat_oif_changed).
+// than before, and has the flows forgotten, by the next pass, that went on towards one or left
+// here: they may go another way now.
 func (e *egress) turns(before, after *state.Router) bool {
-	if before.Version == 0 || after.Version == 0 || sameExits(before, after) {
+	if before.Version == 0 || after.Version == 0 {
 		return false
 	}
+	sources := otherExits(before, after)
 	for _, r := range []*state.Router{before, after} {
-		if r.Egress != nil && r.Egress.Exit != 0 {
-			e.turn[r.Egress.Exit] = true
-		}
-		for _, u := range r.Uplinks {
-			if u.Pin != 0 {
-				e.turn[u.Pin] = true
+		for _, p := range sources {
+			if r.Egress != nil && r.Egress.Exit != 0 {
+				e.pending[forgetting{r.Egress.Exit, p}] = true
+			}
+			for _, u := range r.Uplinks {
+				if u.Pin != 0 {
+					e.pending[forgetting{u.Pin, p}] = true
+				}
 			}
 		}
 	}
-	return len(e.turn) > 0
+	return len(sources) > 0
 }
 
-func (e *egress) forgetTurned(ctx context.Context, r *state.Router) {
-	e.mu.Lock()
-	turn := e.turn
-	e.turn = map[uint32]bool{}
-	e.mu.Unlock()
-	if r.Egress != nil && len(turn) > 0 {
-		e.forget(ctx, r.Egress.Mask, slices.Collect(maps.Keys(turn))...)
+// otherExits returns the sources whose packets find their exit by other compiled rules and
+// routes in one router than in the other, sorted.
+func otherExits(a, b *state.Router) []netip.Prefix {
+	was, is := exitsApplied(a), exitsApplied(b)
+	var out []netip.Prefix
+	for _, m := range []map[netip.Prefix][]any{was, is} {
+		for p := range m {
+			if !slices.Equal(was[p], is[p]) && !slices.Contains(out, p) {
+				out = append(out, p)
+			}
+		}
 	}
+	slices.SortFunc(out, state.ComparePrefixes)
+	return out
 }
 
-// sameExits reports whether packets of all sources find their exits by the same compiled rules
-// and routes.
-func sameExits(a, b *state.Router) bool {
-	rules, routes := exitsApplied(a)
-	others, ways := exitsApplied(b)
-	return slices.Equal(rules, others) && slices.Equal(routes, ways)
-}
-
-func exitsApplied(r *state.Router) (rules []state.Rule, routes []state.Route) {
-	tables := map[uint32]bool{}
+// exitsApplied returns the rules and routes of each source.
+func exitsApplied(r *state.Router) map[netip.Prefix][]any {
+	out := map[netip.Prefix][]any{}
+	tables := map[uint32]netip.Prefix{}
 	for _, x := range r.Rules {
-		if x.From.IsValid() {
-			rules = append(rules, x)
-			tables[x.Table] = true
+		if x.From.IsValid() && x.IIF == "" {
+			out[x.From] = append(out[x.From], x)
+			tables[x.Table] = x.From
 		}
 	}
 	for _, x := range r.Routes {
-		if tables[x.Table] {
-			routes = append(routes, x)
+		if p, is := tables[x.Table]; is {
+			out[p] = append(out[p], x)
 		}
 	}
-	return rules, routes
+	return out
 }
 
-// turned has the flows forgotten that left by the uplinks, where they go to an exit from now
-// on, or the other way round: their source was translated, or was not.
-func (e *egress) turned(towards bool) {
+// turned has the flows of a source forgotten that left by the uplinks, where they go to an
+// exit from now on, or the other way round. It does not wait.
+func (e *egress) turned(source netip.Prefix, towards bool) {
 	e.mu.Lock()
 	r := e.wanted
-	e.mu.Unlock()
-	if r.Egress == nil {
-		return
-	}
-	marks := []uint32{r.Egress.Exit}
-	if towards {
-		marks = nil
+	switch {
+	case r.Egress == nil:
+	case towards:
 		for _, u := range r.Uplinks {
-			marks = append(marks, u.Pin)
+			if u.Pin != 0 {
+				e.pending[forgetting{u.Pin, source}] = true
+			}
 		}
+	case r.Egress.Exit != 0:
+		e.pending[forgetting{r.Egress.Exit, source}] = true
 	}
-	e.forget(context.Background(), r.Egress.Mask, marks...)
+	e.mu.Unlock()
+	poke(e.wake)
 }
 
-// forget has the flows with any of the marks forgotten.
-func (e *egress) forget(ctx context.Context, mask uint32, marks ...uint32) {
-	var errs []error
-	for _, m := range marks {
-		if m != 0 {
-			errs = append(errs, e.machine.ForgetFlows(ctx, m, mask))
+// lose has the flows forgotten that left by an uplink, by the pass that calls it.
+func (e *egress) lose(u state.Uplink) {
+	if u.Pin == 0 {
+		return
+	}
+	e.mu.Lock()
+	e.pending[forgetting{mark: u.Pin}] = true
+	e.mu.Unlock()
+}
+
+// forget does what is to be forgotten. What cannot be is tried again, but where the kernel
+// never can.
+func (e *egress) forget(ctx context.Context, r *state.Router) error {
+	if r.Egress == nil {
+		return nil
+	}
+	e.mu.Lock()
+	pending := e.pending
+	e.pending = map[forgetting]bool{}
+	e.mu.Unlock()
+	sources := map[uint32][]netip.Prefix{}
+	for f := range pending {
+		if _, all := pending[forgetting{mark: f.mark}]; !all {
+			sources[f.mark] = append(sources[f.mark], f.source)
+		} else {
+			sources[f.mark] = nil
 		}
 	}
-	e.problems.set("flows", errors.Join(errs...))
+	var errs []error
+	for mark, of := range sources {
+		err := e.machine.ForgetFlows(ctx, mark, r.Egress.Mask, of...)
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			e.mu.Lock()
+			for f := range pending {
+				if f.mark == mark {
+					e.pending[f] = true
+				}
+			}
+			e.mu.Unlock()
+		}
+		errs = append(errs, err)
+	}
+	err := errors.Join(errs...)
+	if len(sources) > 0 || err != nil {
+		e.problems.set("flows", err)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil // it is said, and does not change
+	}
+	return err
 }

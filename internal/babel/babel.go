@@ -59,6 +59,10 @@ type Config struct {
 
 	// Accept says which origins may announce what; see Policy.
 	Accept Policy
+
+	// Otherwise are the keys to which packets have a way also while none is known here. So
+	// none is kept whose neighbour went silent.
+	Otherwise map[Key]bool
 }
 
 // Link is an interface that the speaker speaks on.

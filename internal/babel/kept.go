@@ -83,7 +83,7 @@ func (e *entry) distance(id wire.RouterID) source {
 // silenced takes a neighbour's route away because of a silence: its own, or, if it said so,
 // one that is so many hops behind it.
 func (s *Speaker) silenced(e *entry, n *neighbour, said uint8) {
-	if said >= farthest {
+	if said >= farthest || s.config.Otherwise[e.Key] {
 		s.retracted(e, n)
 		return
 	}

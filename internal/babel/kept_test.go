@@ -224,3 +224,22 @@ func TestSilentRetractionKeepsTheWay(t *testing.T) {
 	r.run(2 * time.Second)
 	r.want(k, "")
 }
+
+// What leaves here where no way is known has another way than through a silent neighbour.
+func TestWhatLeavesHereIsNotKept(t *testing.T) {
+	k, other := key("10.1.0.0/16"), key("10.2.0.0/16")
+	r := newRig(t, func(c *Config) { c.Otherwise = map[Key]bool{k: true} }, "a", "b")
+	a, b := r.up("a", 1, rtt), r.up("b", 2, rtt)
+	for _, k := range []Key{k, other} {
+		a.announce(k, router(1), 1, 0)
+	}
+	r.run(2 * time.Second)
+	r.want(k, "a")
+	b.heard()
+	a.die()
+	r.want(k, "")
+	r.want(other, "a")
+	if b.told(k) != wire.Infinity {
+		t.Error("others were not told that there is no way")
+	}
+}

@@ -114,7 +114,7 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 	}
 	routing := a.changesRouting(want)
 	if len(p.Ops) == 0 && routing {
-		a.say("note: what this router learns from others changes, or what it announces to them")
+		a.say("note: what this router learns from others changes, what it announces to them, or how it follows its uplinks")
 	}
 	if len(p.Ops) == 0 && (confirm == 0 || !routing) {
 		if confirm > 0 {
@@ -151,11 +151,16 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 	return nil
 }
 
-// changesRouting reports whether the speaker has something else to do than what was last
-// applied. No plan shows that, and it can cut this router off all the same.
+// changesRouting reports whether the agent has something else to do than by what was last
+// applied: its speaker, or what follows the uplinks. No plan shows that, and it can cut this router off all the same.
 func (a *app) changesRouting(want state.Router) bool {
 	was, _, err := a.wanted()
-	return err == nil && !bytes.Equal(state.Router{Babel: was.Babel}.Encode(), state.Router{Babel: want.Babel}.Encode())
+	return err == nil && !bytes.Equal(followed(was).Encode(), followed(want).Encode())
+}
+
+// followed is the part of a router that only its agent carries out.
+func followed(r state.Router) state.Router {
+	return state.Router{Babel: r.Babel, Egress: r.Egress, Uplinks: r.Uplinks}
 }
 
 // follow writes down what was applied, and sees to it that an agent keeps it so.
@@ -251,10 +256,8 @@ func (a *app) down(ctx context.Context, keys string) error {
 	if err := a.retireAgent(ctx); err != nil {
 		a.say("warning: %v", err)
 	}
-	for _, protocol := range []uint8{wanted.Owner.Learned(), wanted.Owner.Following()} {
-		if err := a.forgetLearned(ctx, wanted, store, protocol); err != nil {
-			return err
-		}
+	if err := a.forgetFollowed(ctx, wanted, store); err != nil {
+		return err
 	}
 	if err := k.Apply(ctx, p.Ops); err != nil {
 		return err // and what waits for its confirmation still waits
@@ -268,6 +271,16 @@ func (a *app) down(ctx context.Context, keys string) error {
 	}
 	_ = os.Remove(filepath.Join(a.runDir, takenFile))
 	return a.forgetWanted()
+}
+
+// forgetFollowed removes what an agent learned, and what follows the uplinks.
+func (a *app) forgetFollowed(ctx context.Context, wanted state.Router, store key.Store) error {
+	for _, protocol := range []uint8{wanted.Owner.Learned(), wanted.Owner.Following()} {
+		if err := a.forgetLearned(ctx, wanted, store, protocol); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // forgetLearned removes the routes of a protocol that an agent made, and the rules that lead to them:

@@ -182,11 +182,23 @@ func (a *app) revert(ctx context.Context, after time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(a.putBack(ctx, b.Held), a.refuse(b.Next), a.followAgain(ctx, b.Applied)); err != nil {
+	if err := errors.Join(a.putBack(ctx, b.Held), a.refuse(b.Next), a.followAgain(ctx, b.Applied), a.forgetFirst(ctx, b)); err != nil {
 		return err
 	}
 	a.say("%s put back what was before the last apply: nobody confirmed it within %s", time.Now().Format(time.DateTime), after)
 	return os.Rename(reverting, filepath.Join(a.runDir, revertedFile))
+}
+
+// forgetFirst takes away what an agent made by a first apply, after which nothing is applied.
+func (a *app) forgetFirst(ctx context.Context, b before) error {
+	if b.Applied != nil {
+		return nil
+	}
+	r, store, err := b.Held.recall()
+	if err != nil {
+		return err
+	}
+	return a.forgetFollowed(ctx, r, store)
 }
 
 // putBack makes the router hold what it held. What cannot be put back does not keep the

@@ -28,7 +28,7 @@ type talk struct {
 // talks opens a connection from a node to a mirror.
 func (l exitLab) talks(from string, to netip.AddrPort) *talk {
 	l.Helper()
-	c, err := l.dial(from, "tcp", netip.Addr{}, to)
+	c, err := l.dial(from, "tcp", netip.Addr{}, to, patience)
 	if err != nil {
 		l.Fatalf("from %s: %v", from, err)
 	}
@@ -78,6 +78,7 @@ func (k *talk) held() {
 type flow struct {
 	exitLab
 	about string
+	conn  net.Conn
 
 	mu   sync.Mutex
 	sent int
@@ -88,10 +89,10 @@ type flow struct {
 // flows begins a flow from a node.
 func (l exitLab) flows(from string, to netip.AddrPort) *flow {
 	l.Helper()
-	c, err := l.dial(from, "udp", netip.Addr{}, to)
+	c, err := l.dial(from, "udp", netip.Addr{}, to, patience)
 	l.do(err)
 	l.Cleanup(func() { c.Close() })
-	f := &flow{exitLab: l, about: fmt.Sprintf("the flow from %s to %s", c.LocalAddr(), to)}
+	f := &flow{exitLab: l, about: fmt.Sprintf("the flow from %s to %s", c.LocalAddr(), to), conn: c}
 	go func() {
 		for n := 1; ; n++ {
 			f.mu.Lock()

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bufio"
 	bits "encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -108,8 +109,8 @@ func (w datagrams) Write(b []byte) (int, error) { return w.WriteTo(b, w.Addr) }
 func addrOf(a net.Addr) netip.Addr { return netip.MustParseAddrPort(a.String()).Addr().Unmap() }
 
 // dial opens a connection from a node.
-func (l exitLab) dial(from, network string, local netip.Addr, to netip.AddrPort) (c net.Conn, err error) {
-	d := net.Dialer{Timeout: time.Second}
+func (l exitLab) dial(from, network string, local netip.Addr, to netip.AddrPort, wait time.Duration) (c net.Conn, err error) {
+	d := net.Dialer{Timeout: wait}
 	if local.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
 		if network == "udp" {
@@ -125,7 +126,7 @@ func (l exitLab) dial(from, network string, local netip.Addr, to netip.AddrPort)
 
 // asks returns by which address a mirror sees a node.
 func (l exitLab) asks(from, network string, local netip.Addr, to netip.AddrPort) (netip.Addr, error) {
-	c, err := l.dial(from, network, local, to)
+	c, err := l.dial(from, network, local, to, time.Second)
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -155,16 +156,18 @@ func (l exitLab) inet(six bool) netip.AddrPort {
 	return netip.AddrPortFrom(n.Addr(), mirrorPort)
 }
 
-// outside returns a router's address of one family on its first uplink.
+// outside returns the address of one family by which the Internet knows a router's first
+// uplink.
 func (l exitLab) outside(site string, six bool) netip.Addr {
 	l.Helper()
-	for _, p := range l.node(site).Devices[0].Addresses {
-		if p.Addr().Is6() == six {
-			return p.Addr()
-		}
+	n := l.node(site)
+	switch nat := n.Devices[0].Public; {
+	case six:
+		return n.Addr6()
+	case nat.IsValid():
+		return nat
 	}
-	l.Fatalf("%s has no such address outside", site)
-	return netip.Addr{}
+	return n.Addr()
 }
 
 // leavesAt waits until the Internet sees a node, with TCP and with UDP, by the addresses of a
@@ -184,15 +187,21 @@ func (l exitLab) leavesAt(from, site string) {
 	}
 }
 
-// blocked checks that a node reaches nobody outside.
+// blocked waits until a node is told that it reaches nobody outside. What is told before its
+// first packet has left connect(2), it hears after the second, a second later.
 func (l exitLab) blocked(from string) {
 	l.Helper()
 	for _, six := range []bool{false, true} {
-		for _, network := range []string{"tcp", "udp"} {
-			if got, err := l.asks(from, network, netip.Addr{}, l.inet(six)); err == nil {
-				l.Errorf("with %s %s is seen as %s", network, from, got)
+		l.soon(func() string {
+			c, err := l.dial(from, "tcp", netip.Addr{}, l.inet(six), 4*time.Second)
+			if err == nil {
+				c.Close()
 			}
-		}
+			if errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EACCES) {
+				return ""
+			}
+			return fmt.Sprintf("%s connects to %s: %v", from, l.inet(six), err)
+		})
 	}
 }
 

@@ -1,10 +1,12 @@
 package cli_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 
 	"tombolo/internal/spec"
 )
@@ -166,5 +168,159 @@ func TestExitOnAndOff(t *testing.T) {
 	}
 	for _, k := range talks {
 		k.held()
+	}
+}
+
+// lineNetwork has an exit behind another: what goes to the first passes the second.
+const lineNetwork = `
+network: line
+overlay: 10.9.0.0/24
+sites:
+  op1: {address: 10.9.0.1, endpoint: op1.example.net, uplink: {eth0: {dhcp: true, check: [198.18.0.11, "2001:db8::11"], check-interval: 200ms}}}
+  op2: {address: 10.9.0.2, lan: {lan0: [10.2.0.0/24, "fd00:2::/64"]}, uplink: {eth0: dhcp}}
+  op3: {address: 10.9.0.3, endpoint: op3.example.net, uplink: {eth0: {dhcp: true, check: [198.18.0.11, "2001:db8::11"], check-interval: 200ms}}}
+links: {chain: [op2, op3, op1]}
+exits:
+  - {for: op2, via: [op1, op3], otherwise: block}
+`
+
+const linePaths = `
+internet: {inet: {}, check: {}}
+paths: [{between: [op1, op3], rtt: 10ms}, {between: [op2, op3], rtt: 10ms}]
+`
+
+// When the exit dies, or its provider, the next one takes over, and hands back to it. Flows go
+// on, by the address of who has them.
+func TestTheNextExitTakesOver(t *testing.T) {
+	l := upExits(t, "line", lineNetwork, linePaths)
+	l.leavesAt("op2.host", "op1")
+	flows := map[bool]*flow{}
+	for _, six := range []bool{false, true} {
+		flows[six] = l.flows("op2.host", l.inet(six))
+		flows[six].answered(l.outside("op1", six))
+	}
+	for _, c := range []struct {
+		name, by string
+		happens  func() error
+		stands   time.Duration // that a stream may stand
+	}{
+		{"the exit dies", "op3", func() error { return l.lab.Cut(t.Context(), "op1", "") }, 2 * time.Second},
+		{"it comes back", "op1", func() error { return l.lab.Heal(t.Context(), "op1", "") }, leftIn},
+		{"its provider dies", "op3", func() error {
+			return errors.Join(l.lab.Cut(t.Context(), "op1", "check"), l.lab.Cut(t.Context(), "op1", "inet"))
+		}, leftIn},
+		{"it comes back too", "op1", func() error {
+			return errors.Join(l.lab.Heal(t.Context(), "op1", "check"), l.lab.Heal(t.Context(), "op1", "inet"))
+		}, leftIn},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := l.with(t)
+			streams := []stream{l.stream("op2.host", l.inet(false).Addr().String()), l.stream("op2.host", l.inet(true).Addr().String())}
+			time.Sleep(300 * time.Millisecond)
+			l.do(c.happens())
+			l.leavesAt("op2.host", c.by)
+			for six, f := range flows {
+				f.answered(l.outside(c.by, six))
+			}
+			time.Sleep(300 * time.Millisecond)
+			for _, s := range streams {
+				lost, longest := s.end()
+				t.Logf("%d packets lost, at most %s in a row", lost, longest)
+				if longest > c.stands {
+					t.Errorf("the stream stood for %s", longest)
+				}
+			}
+		})
+	}
+	for _, f := range flows {
+		f.conn.Close() // of "unreachable" the kernel says little (icmp_ratelimit)
+	}
+	for _, site := range []string{"op1", "op3"} {
+		l.do(l.lab.Cut(t.Context(), site, "check"))
+	}
+	l.blocked("op2.host")
+	l.nothingLeft("op2")
+}
+
+const phonesNetwork = switchNetwork + `
+clients:
+  pool: 10.31.0.0/24
+  at: [op1, op2, op3]
+  devices:
+    phone: {address: 10.31.0.10, full: true}
+    laptop: {address: 10.31.0.11, full: true}
+`
+
+// A device leaves by its exit, whichever door it enters by; another one leaves at its door.
+func TestExitForOneDevice(t *testing.T) {
+	l := upExits(t, "phones", phonesNetwork+"exits: [{for: phone, via: op3}]\n", switchPaths)
+	for _, door := range []string{"op1", "op2", "op3"} {
+		l.roam("phone", door)
+		l.roam("laptop", door)
+		l.leavesAt("phone", "op3")
+		l.leavesAt("laptop", door)
+	}
+	l.roam("phone", "op1")
+	l.roam("laptop", "op2")
+	device := l.addresses("phone")
+	entered, left := l.overhear("op1", "wg-op3"), l.overhear("op3", "wg-op1")
+	l.leavesAt("phone", "op3")
+	l.browses("phone")
+	entered.sources(device...)
+	left.sources(device...)
+
+	l.applies(phonesNetwork + "exits: [{for: clients, via: op1}]\n")
+	l.leavesAt("phone", "op1")
+	l.leavesAt("laptop", "op1")
+	l.leavesAt("op2.host", "op2")
+	l.applies(phonesNetwork + "exits: [{for: clients, via: op1}, {for: laptop, via: op3}]\n")
+	l.leavesAt("laptop", "op3")
+	l.leavesAt("phone", "op1")
+}
+
+const staticNetwork = `
+network: static
+overlay: 10.9.0.0/24
+routing: static
+sites:
+  a: {address: 10.9.0.1, lan: {lan0: [10.1.0.0/24, "fd00:1::/64"]}, uplink: {eth0: dhcp}}
+  m: {address: 10.9.0.2, endpoint: m.example.net, lan: {lan0: [10.2.0.0/24, "fd00:2::/64"]}, uplink: {eth0: dhcp}}
+  x: {address: 10.9.0.3, endpoint: x.example.net, uplink: {eth0: dhcp}}
+links: {chain: [a, m, x]}
+`
+
+// With static routing the way to the exit is compiled.
+func TestExitWithStaticRouting(t *testing.T) {
+	l := upExits(t, "static", staticNetwork+"exits: [{for: a, via: x, otherwise: block}]\n", "")
+	l.leavesAt("a.host", "x")
+	l.leavesAt("m.host", "m")
+	a := l.addresses("a.host")
+	at := map[*overheard][]netip.Addr{
+		l.overhear("m", "wg_s2s"): a, l.overhear("x", "wg_s2s"): a, l.overhear("x", "eth0"): l.addresses("x"),
+	}
+	l.browses("a.host")
+	for o, want := range at {
+		o.sources(want...)
+	}
+	flows := map[bool]*flow{}
+	for _, six := range []bool{false, true} {
+		flows[six] = l.flows("a.host", l.inet(six))
+		flows[six].answered(l.outside("x", six))
+	}
+	l.do(l.lab.Cut(t.Context(), "a", "m"))
+	time.Sleep(time.Second) // in which the flows go on to ask
+	l.nothingLeft("a")
+	l.do(l.lab.Heal(t.Context(), "a", "m"))
+	l.leavesAt("a.host", "x")
+	l.nothingLeft("a")
+	l.applies(staticNetwork)
+	l.leavesAt("a.host", "a")
+	for six, f := range flows {
+		f.answered(l.outside("a", six))
+	}
+	l.applies(staticNetwork + "exits: [{for: a, via: m}]\n")
+	l.leavesAt("a.host", "m")
+	for six, f := range flows {
+		f.answered(l.outside("m", six))
 	}
 }

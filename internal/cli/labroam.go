@@ -75,7 +75,7 @@ func labClients(n *spec.Network) []lab.Client {
 	doors := labDoors(n)
 	var out []lab.Client
 	for _, d := range n.Clients.Devices {
-		c := lab.Client{Name: d.Name, Addresses: deviceAddresses(n, d)}
+		c := lab.Client{Name: d.Name, Addresses: deviceAddresses(d)}
 		if len(doors) > 0 && d.Key.IsZero() {
 			c.Door = doors[0].Name
 		}
@@ -129,17 +129,13 @@ func prepareClients(l *lab.Lab, n *spec.Network, store key.Store) error {
 func deviceConfiguration(n *spec.Network, d spec.Device, door spec.Site, private key.Private, access key.Public) string {
 	e := door.Endpoints[0]
 	return fmt.Sprintf("[Interface]\nPrivateKey = %s\nAddress = %s\n\n[Peer]\nPublicKey = %s\nAllowedIPs = %s\nEndpoint = %s\nPersistentKeepalive = 25\n",
-		private.RevealText(), joinPrefixes(deviceAddresses(n, d)), access, joinPrefixes(deviceDestinations(n, d)),
+		private.RevealText(), joinPrefixes(deviceAddresses(d)), access, joinPrefixes(deviceDestinations(n, d)),
 		net.JoinHostPort(e.Host, strconv.Itoa(e.Base)))
 }
 
-// deviceAddresses returns a device's own: its /32, and its /128 in a part of overlay6 that
-// no site uses.
-func deviceAddresses(n *spec.Network, d spec.Device) []netip.Prefix {
-	six, four := n.Overlay6.Masked().Addr().As16(), d.Address.As4()
-	copy(six[6:], []byte{0xff, 0xff})
-	copy(six[12:], four[:])
-	return []netip.Prefix{netip.PrefixFrom(d.Address, 32), netip.PrefixFrom(netip.AddrFrom16(six), 128)}
+// deviceAddresses returns a device's own: its /32 and its /128.
+func deviceAddresses(d spec.Device) []netip.Prefix {
+	return []netip.Prefix{netip.PrefixFrom(d.Address, 32), netip.PrefixFrom(d.Address6, 128)}
 }
 
 // deviceDestinations returns what a device sends into its tunnel: the network, or with

@@ -31,12 +31,13 @@ type exit struct {
 	table uint32
 	depth uint32 // how many of the others lie around it
 
-	devices []string // of a home, from which nothing but this source comes
+	device, site string // of the site, where a whole LAN of it is meant: all that comes from there is
 }
 
 // exitRank is how much longer a way to an exit looks than one to an exit before it: more
-// than any way through the network, in units of 0.1 ms.
-const exitRank = 4096
+// than any way through the network, in units of 0.1 ms: 1.09 s. spec.MaxVia of them are below
+// infinity, with as much left for the way.
+const exitRank = 10900
 
 func newExits(n *spec.Network, c clients) exits {
 	var out exits
@@ -64,7 +65,13 @@ func newExits(n *spec.Network, c clients) exits {
 			}
 		}
 	}
-	number(out, n.Settings.ExitTable())
+	var names []string
+	for _, e := range out {
+		names = append(names, e.src.String())
+	}
+	for k, slot := range slots(names, max(spec.ExitTables, 2*len(out))) {
+		out[k].table = n.Settings.ExitTable() + uint32(slot)
+	}
 	for k := range out {
 		for _, o := range out {
 			if o.src.Bits() < out[k].src.Bits() && o.src.Overlaps(out[k].src) {
@@ -75,18 +82,19 @@ func newExits(n *spec.Network, c clients) exits {
 	return out
 }
 
-// number gives each source a table. It is a hash's, so that an exit more in the file moves no
-// other's: their flows would stop while it is applied.
-func number(all exits, first uint32) {
-	size := uint32(max(spec.ExitTables, 2*len(all)))
-	taken := map[uint32]bool{}
-	for k := range all {
-		at := uint32(hashName(all[k].src.String()) % uint64(size))
+// slots gives each name a number below size. It is a hash's, so that one name more moves no
+// other's: what lives by the numbers would stop while a file is applied.
+func slots(names []string, size int) []int {
+	out := make([]int, len(names))
+	taken := map[int]bool{}
+	for i, name := range names {
+		at := int(hashName(name) % uint64(size))
 		for taken[at] {
 			at = (at + 1) % size
 		}
-		taken[at], all[k].table = true, first+at
+		taken[at], out[i] = true, at
 	}
+	return out
 }
 
 // source is a source that a word of `for:` means.
@@ -135,7 +143,7 @@ func siteSources(s *spec.Site, homes []int, router bool) []source {
 	for _, l := range s.LANs {
 		for _, m := range l.Prefixes {
 			if !m.As.IsValid() {
-				out = append(out, source{exit{src: m.Prefix, homes: homes, devices: []string{l.Device}}, 0})
+				out = append(out, source{exit{src: m.Prefix, homes: homes, device: l.Device, site: s.Name}, 0})
 			}
 		}
 	}
@@ -169,12 +177,18 @@ func (e *exit) leavesAt(i int) bool {
 
 // exitRules lead the sources to their tables.
 func (c *compiler) exitRules(i int, add func(uint32, state.Rule)) {
+	s := &c.n.Sites[i]
 	for _, e := range c.exits {
 		if c.meets(i, &e) {
-			add(atExit-min(e.depth, state.SourceDepth-1), state.Rule{IPv6: e.src.Addr().Is6(), From: e.src, Action: state.Lookup, Table: e.table})
+			r := state.Rule{IPv6: e.src.Addr().Is6(), From: e.src, Action: state.Lookup, Table: e.table}
+			depth := 2 * min(e.depth, state.SourceDepth-1)
+			add(atExit-depth, r)
+			if e.depth > 0 && e.leavesAt(i) {
+				r.Table = c.ordinary(s)
+				add(atExitHere-depth, r)
+			}
 		}
 	}
-	s := &c.n.Sites[i]
 	for _, e := range c.exits {
 		if !e.own || !slices.Contains(e.homes, i) {
 			continue
@@ -188,6 +202,11 @@ func (c *compiler) exitRules(i int, add func(uint32, state.Rule)) {
 		// certificates a time.
 		for _, x := range needs {
 			add(atRouterNeeds, state.Rule{IPv6: six, IIF: "lo", IPProto: x.protocol, DPort: x.port, Action: state.Lookup, Table: c.ordinary(s)})
+		}
+		for _, p := range c.onLink(i) {
+			if p.Addr().Is6() == six {
+				add(atRouterAddress, state.Rule{IPv6: six, IIF: "lo", From: p, Action: state.Lookup, Table: c.ordinary(s)})
+			}
 		}
 		add(atRouterStop, state.Rule{IPv6: six, IIF: "lo", Action: state.RuleUnreachable})
 	}

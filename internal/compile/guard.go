@@ -22,12 +22,11 @@ func (c *compiler) guardChains(b *strings.Builder, i int, r *state.Router) {
 	if len(blocked) > 0 {
 		b.WriteString("\tchain guard {\n\t\ttype filter hook forward priority filter - 5; policy accept;\n")
 		fmt.Fprintf(b, "\t\toifname != %s accept\n\t\tct direction reply accept\n", anonymous(uplinks, quoted))
-		sources(allowed, func(family, set string) { fmt.Fprintf(b, "\t\t%s saddr %s accept\n", family, set) })
+		c.verdicts(b, blocked, allowed)
 		if len(devices) > 0 {
 			// Told, hosts that have IPv6 by themselves turn to IPv4 at once.
 			fmt.Fprintf(b, "\t\tiifname %s reject with icmpx type admin-prohibited\n", anonymous(devices, quoted))
 		}
-		sources(blocked, func(family, set string) { fmt.Fprintf(b, "\t\t%s saddr %s drop\n", family, set) })
 		b.WriteString("\t}\n")
 	}
 	if len(own) == 0 {
@@ -50,6 +49,17 @@ func (c *compiler) guardChains(b *strings.Builder, i int, r *state.Router) {
 		fmt.Fprintf(b, "\t\tmeta nfproto %s drop\n", map[string]string{"ip": "ipv4", "ip6": "ipv6"}[family])
 	})
 	b.WriteString("\t}\n")
+}
+
+// verdicts writes which sources may leave, longer prefixes first.
+func (c *compiler) verdicts(b *strings.Builder, blocked, allowed []netip.Prefix) {
+	for bits := 128; bits >= 0; bits-- {
+		of := func(prefixes []netip.Prefix) []netip.Prefix {
+			return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return p.Bits() != bits })
+		}
+		sources(of(allowed), func(family, set string) { fmt.Fprintf(b, "\t\t%s saddr %s accept\n", family, set) })
+		sources(of(blocked), func(family, set string) { fmt.Fprintf(b, "\t\t%s saddr %s drop\n", family, set) })
+	}
 }
 
 func quoted(s string) string { return fmt.Sprintf("%q", s) }
@@ -76,8 +86,7 @@ func (c *compiler) guarded(i int, r *state.Router) []string {
 	return out
 }
 
-// kept returns which sources may not leave by a site's uplinks, which of those in them may,
-// the devices of which all of it holds whatever its source is, and the router's own addresses
+// kept returns which sources may not leave by a site's uplinks, which may, the devices of which all of it holds whatever its source is, and the router's own addresses
 // if they are meant.
 func (c *compiler) kept(i int, r *state.Router) (blocked, allowed []netip.Prefix, devices []string, own []netip.Prefix) {
 	ends := map[string]bool{}
@@ -95,15 +104,10 @@ func (c *compiler) kept(i int, r *state.Router) (blocked, allowed []netip.Prefix
 		if home && e.own {
 			own = append(own, e.src)
 		}
-		for _, d := range e.devices {
-			ends[d] = ends[d] || home
+		if e.site == r.Site {
+			ends[e.device] = true
 		}
 	}
-	inBlocked := func(p netip.Prefix) bool {
-		return slices.ContainsFunc(blocked, func(b netip.Prefix) bool { return b.Overlaps(p) && b.Bits() < p.Bits() })
-	}
-	allowed = slices.DeleteFunc(allowed, func(p netip.Prefix) bool { return !inBlocked(p) })
-	blocked = slices.DeleteFunc(slices.Clone(blocked), inBlocked)
 	for _, l := range r.LANs {
 		if ends[l.Device] {
 			devices = append(devices, l.Device)

@@ -23,7 +23,8 @@ import (
 // they come from and go to, the latter in a chain for translation, which sees no others.
 type marks struct {
 	*strings.Builder
-	egress  *state.Egress
+	egress  *state.Egress // nil: no uplink is described
+	own     uint32        // the mark of the tunnels' own packets
 	mask    uint32
 	uplinks []state.Uplink
 	tunnels []tunnelMark
@@ -73,7 +74,7 @@ func (m marks) chains(inside []netip.Prefix) {
 	if len(m.devices) > 0 {
 		// Where no uplink leads anywhere, a default route of main's may lead into a tunnel: its own
 		// packets would go round in it.
-		m.printf("\t\tmeta mark & %#x == %#x oifname %s drop\n", m.mask, m.egress.Mark, anonymous(m.devices, quoted))
+		m.printf("\t\tmeta mark & %#x == %#x oifname %s drop\n", m.mask, m.own, anonymous(m.devices, quoted))
 	}
 	m.printf("\t\tmeta mark & %#x != 0 accept\n\t\tct mark & %#x vmap { %s }\n\t}\n", m.mask, m.mask, strings.Join(known, ", "))
 	m.leaveChain()
@@ -122,7 +123,7 @@ func (m marks) insideSets(inside []netip.Prefix) {
 // of those from exits' sources that they went on towards an exit.
 func (m marks) leaveChain() {
 	stay := slices.ContainsFunc(m.uplinks, func(u state.Uplink) bool { return u.Pin != 0 })
-	if !stay && len(m.exits) == 0 {
+	if m.egress == nil || !stay && len(m.exits) == 0 {
 		return
 	}
 	m.printf("\tchain leave {\n\t\ttype nat hook postrouting priority srcnat - 1; policy accept;\n")

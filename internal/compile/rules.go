@@ -27,12 +27,15 @@ const (
 	atMain          = 30 // what main has that is no default route,
 	atNoWay         = 31 // before the end of what is the fabric's and has no way: no default route leads there;
 	atTunnelReply   = 40 // replies to what came by a tunnel from outside; after the fabric, within which flows may take other ways
-	atAddress       = 50 // what has an uplink's address leaves by it (the agent's),
-	atDevice        = 51 // and what is bound to one;
-	atExit          = 60 // then exits, and what default routes are learned for some sources (also 53 to 59)
+	atAddress       = 42 // what has an uplink's address leaves by it (the agent's),
+	atDevice        = 43 // and what is bound to one;
+	atExit          = 59 // then exits, and what default routes are learned for some sources (also 45, 47, … 57: state.Sources),
+	atExitHere      = 60 // each before what leads a wider source elsewhere, which leaves here (also 46, 48, … 58);
 	atRouter        = 61 // the router's own traffic, where that has an exit too,
 	atRouterNeeds   = 62 // but for what it cannot come up without,
+	atRouterAddress = 63 // and what has an uplink's address, also while no agent follows that,
 	atRouterStop    = 64 // ends there;
+	atDelegated     = 65 // what was delegated to an uplink leaves by it (the agent's),
 	atShared        = 70 // and new flows by those that work, unless another program has marked them for itself
 )
 

@@ -19,8 +19,8 @@ import (
 func (c *compiler) ruleset(i int, r *state.Router, tunnels []tunnelMark) state.Ruleset {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", r.Owner.RulesetTable)
-	if r.Egress != nil {
-		m := marks{Builder: &b, egress: r.Egress, mask: r.Egress.Mask, uplinks: r.Uplinks, tunnels: tunnels, devices: interfaceNames(r.Interfaces), exits: c.exits.sources()}
+	if r.Egress != nil || len(tunnels) > 0 {
+		m := marks{Builder: &b, egress: r.Egress, own: c.n.Settings.Mark, mask: c.n.Settings.Mask, uplinks: r.Uplinks, tunnels: tunnels, devices: interfaceNames(r.Interfaces), exits: c.exits.sources()}
 		m.chains(c.inside(i, r))
 	}
 	if len(r.Interfaces) > 0 {

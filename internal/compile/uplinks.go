@@ -16,7 +16,13 @@ func (c *compiler) uplinks(i int) []state.Uplink {
 	turns := func(e exit) bool { return e.local(i) && !slices.Contains(e.via, i) }
 	remembers := len(s.Uplinks) > 1 || slices.ContainsFunc(c.exits, turns)
 	var out []state.Uplink
-	for n, u := range s.Uplinks {
+	var names []string
+	for _, u := range s.Uplinks {
+		names = append(names, u.Device)
+	}
+	numbers := slots(names, spec.MaxUplinks)
+	for k, u := range s.Uplinks {
+		n := numbers[k]
 		x := state.Uplink{
 			Device: u.Device, DHCP: u.DHCP, Addresses: u.Addresses, Gateways: u.Gateways,
 			MTU: u.MTU, Masquerade: u.Masquerade,
@@ -56,7 +62,7 @@ func (c *compiler) egress(i int) *state.Egress {
 	if len(s.Uplinks) == 0 || s.Kind == spec.Plain {
 		return nil
 	}
-	e := &state.Egress{Protocol: set.Protocol + protocolFollowing, Source: set.Priority + atAddress, Mark: set.Mark, Mask: set.Mask}
+	e := &state.Egress{Protocol: set.Protocol + protocolFollowing, Source: set.Priority + atAddress, Delegated: set.Priority + atDelegated, Mark: set.Mark, Mask: set.Mask}
 	if len(s.Uplinks) > 1 {
 		e.Table, e.Outer = set.UplinkTable(), set.Priority+atTunnelAddress
 	}
@@ -77,9 +83,6 @@ type tunnelMark struct {
 	mark   uint32
 	table  uint32
 }
-
-// mostTunnelMarks bounds how many rules each packet to the Internet is compared with.
-const mostTunnelMarks = 32
 
 // tunnelMarks returns the tunnels of a Babel router by which such connections may come, first
 // those to sites that publish something, then those to sites with a public address.
@@ -109,15 +112,15 @@ func (c *compiler) tunnelMarks(i int) []tunnelMark {
 		}
 		return strings.Compare(c.n.Sites[a].Name, c.n.Sites[b].Name)
 	})
-	var out []tunnelMark
-	for _, to := range order {
-		n := uint32(len(out))
-		m := tunnelMark{spec.InterfaceName(c.n.Sites[to].Name), c.n.Settings.Number(spec.FirstTunnel + len(out)), c.n.Settings.TunnelTable() + n}
-		if n == mostTunnelMarks || m.mark == 0 {
-			break
-		}
-		out = append(out, m)
+	var names []string
+	for _, to := range order[:min(len(order), spec.TunnelTables)] {
+		names = append(names, spec.InterfaceName(c.n.Sites[to].Name))
 	}
+	var out []tunnelMark
+	for k, slot := range slots(names, spec.TunnelTables) {
+		out = append(out, tunnelMark{names[k], c.n.Settings.Number(spec.FirstTunnel + slot), c.n.Settings.TunnelTable() + uint32(slot)})
+	}
+	slices.SortFunc(out, func(a, b tunnelMark) int { return strings.Compare(a.device, b.device) })
 	return out
 }
 

@@ -171,7 +171,7 @@ func TestFailureLeavesTheEarlierState(t *testing.T) {
 		t.Errorf("done, undone: %s", d)
 	}
 	text := err.Error()
-	if want := "add route 10.66.0.0/24 table 110: device nowhere0: no such device; undone: add rule "; !strings.HasPrefix(text, want) {
+	if want := "add route 10.66.0.0/24 table 110: device nowhere0: no such device; undone: change sysctl "; !strings.HasPrefix(text, want) {
 		t.Errorf("text is %q, want %q…", text, want)
 	}
 	if !strings.Contains(text, ", and ") || !strings.HasSuffix(text, " more") {

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,22 +21,26 @@ const (
 	ctID       = 12 // CTA_ID
 	ctZone     = 18 // CTA_ZONE
 	ctMarkMask = 21 // CTA_MARK_MASK
+
+	ctTupleIP = 1 // CTA_TUPLE_IP
+	ctIPv4Src = 1 // CTA_IP_V4_SRC
+	ctIPv6Src = 3 // CTA_IP_V6_SRC
 )
 
 // ForgetFlows deletes the conntrack entries of the calling thread's namespace, of both
-// families, whose mark is mark within mask. What flows goes on as a new connection, by the
-// routes of now.
+// families, whose mark is mark within mask, and which were opened from one of the sources; none:
+// from anywhere. What flows goes on as a new connection, by the routes of now.
 //
 // The kernel is asked for the entries, and each is deleted by its tuple and number: a kernel
 // that does not know the filter of a deletion (before Linux 4.0) would delete every entry,
 // the one of the administrator's own session too. A mask of 0 would mean that, and panics.
 //
 // Where the kernel has no ctnetlink the error Is errors.ErrUnsupported.
-func ForgetFlows(ctx context.Context, mark, mask uint32) error {
+func ForgetFlows(ctx context.Context, mark, mask uint32, sources ...netip.Prefix) error {
 	if mask == 0 || mark&^mask != 0 {
 		panic(fmt.Sprintf("kernel: ForgetFlows with mark %#x and mask %#x", mark, mask))
 	}
-	err := forgetFlows(ctx, mark, mask)
+	err := forgetFlows(ctx, mark, mask, sources)
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		// nfnetlink without the subsystem: net/netfilter/nfnetlink.c
 		err = fmt.Errorf("the kernel has no nf_conntrack_netlink (OpenWrt: kmod-nf-conntrack-netlink): %w, %w", errors.ErrUnsupported, err)
@@ -42,7 +48,7 @@ func ForgetFlows(ctx context.Context, mark, mask uint32) error {
 	return wrap(fmt.Sprintf("forget flows with mark %#x/%#x", mark, mask), err)
 }
 
-func forgetFlows(ctx context.Context, mark, mask uint32) error {
+func forgetFlows(ctx context.Context, mark, mask uint32, sources []netip.Prefix) error {
 	s, err := openSocket(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return err
@@ -51,6 +57,12 @@ func forgetFlows(ctx context.Context, mark, mask uint32) error {
 	flows, err := readFlows(s, mark, mask)
 	if err != nil {
 		return err
+	}
+	if len(sources) > 0 {
+		flows = slices.DeleteFunc(flows, func(f flow) bool {
+			from := f.source()
+			return !slices.ContainsFunc(sources, func(p netip.Prefix) bool { return p.Contains(from) })
+		})
 	}
 	return deleteFlows(ctx, s, flows)
 }
@@ -123,6 +135,21 @@ func decodeFlow(b []byte) (flow, bool) {
 		}
 	})
 	return f, len(f.tuple) > 0 && len(f.id) == 4
+}
+
+// source returns the address that the connection was opened from.
+func (f flow) source() (out netip.Addr) {
+	attributes(f.tuple, func(kind uint16, v []byte) {
+		if kind != ctTupleIP {
+			return
+		}
+		attributes(v, func(kind uint16, v []byte) {
+			if kind == ctIPv4Src || kind == ctIPv6Src {
+				out = addr(v)
+			}
+		})
+	})
+	return out
 }
 
 // encodeDelete adds an IPCTNL_MSG_CT_DELETE message. Without a tuple it would be one to delete

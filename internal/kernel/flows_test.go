@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -90,6 +91,25 @@ func TestForgetFlowsForgetsThoseWithTheMark(t *testing.T) {
 	want = slices.DeleteFunc(want, func(s string) bool { return strings.Contains(s, "dport=1000") })
 	if got := flowsOf(t); !slices.Equal(got, want) {
 		t.Errorf("left are %q, want %q", got, want)
+	}
+}
+
+func TestForgetFlowsForgetsThoseOfASource(t *testing.T) {
+	namespace(t)
+	nftLoad(t, marking)
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		udpTo(t, host, 0, 1002)
+	}
+	for _, c := range []struct {
+		source string
+		left   int
+	}{{"10.0.0.0/8", 2}, {"::/64", 1}, {"127.0.0.0/8", 0}} {
+		if err := ForgetFlows(context.Background(), 0x02000000, 0xff000000, netip.MustParsePrefix(c.source)); err != nil {
+			t.Fatal(err)
+		}
+		if got := flowsOf(t); len(got) != c.left {
+			t.Errorf("after those of %s were forgotten %q are left", c.source, got)
+		}
 	}
 }
 

@@ -29,8 +29,8 @@ func (b *builder) exits() {
 			}
 		}
 		for i, v := range d.v.via.v {
-			if i == maxVia {
-				b.err(v.Pos, codeTooMany, "the first that works is taken; two or three are enough", "an exit has %d sites in `via:`; the most are %d", len(d.v.via.v), maxVia)
+			if i == MaxVia {
+				b.err(v.Pos, codeTooMany, "the first that works is taken; two or three are enough", "an exit has %d sites in `via:`; the most are %d", len(d.v.via.v), MaxVia)
 				break
 			}
 			b.exitVia(&e, v, from)
@@ -44,9 +44,9 @@ func (b *builder) exits() {
 	b.staticExits()
 }
 
-// maxVia is how many sites an exit has: each has a metric of its own (4096 for each place in
+// MaxVia is how many sites an exit has: each has a metric of its own (10900 for each place in
 // `via:`), and a metric has 16 bits (RFC 8966 §4.6.9), of which the way there needs some.
-const maxVia = 14
+const MaxVia = 6
 
 // exitSource reads an element of `for:`. The site is -1 where it is none.
 func (b *builder) exitSource(s at[string]) (name string, site int, ok bool) {

@@ -324,7 +324,7 @@ func (s Settings) Number(n int) uint32 {
 // file, are one uplink's each: ninety after the fabric's, or above the kernel's own.
 func (s Settings) UplinkTable() uint32 {
 	first := s.Table + 90
-	if first <= localTable && first+maxUplinks >= defaultTable {
+	if first <= localTable && first+MaxUplinks >= defaultTable {
 		return first + 200
 	}
 	return first
@@ -355,7 +355,7 @@ func (s Settings) Tables() []TableRange {
 	out := []TableRange{
 		{s.Table, s.NoWayTable()},
 		{s.SourceTable(), s.SourceTable() + SourceTables - 1},
-		{s.UplinkTable(), s.UplinkTable() + maxUplinks},
+		{s.UplinkTable(), s.UplinkTable() + MaxUplinks},
 		{s.TunnelTable(), s.TunnelTable() + TunnelTables - 1},
 		{s.ExitTable(), s.ExitTable() + ExitTables - 1},
 	}

@@ -21,7 +21,7 @@ const (
 	maxPairs  = 1 << 24 // of sites, named by links
 
 	maxEndpoints = 16 // of a site
-	maxUplinks   = 16 // of a site; the marks of replies have numbers for no more
+	MaxUplinks   = 16 // of a site; the marks of replies have numbers for no more
 )
 
 // readYAML returns the one document of the file, or reports why there is none.

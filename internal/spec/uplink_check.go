@@ -118,7 +118,7 @@ func (b *builder) checkTargets(taken []block) {
 	inside := newTable(taken)
 	for i := range b.n.Sites {
 		uplinks := b.f.sites.v[i].v.uplink.v
-		for _, u := range uplinks[:min(len(uplinks), maxUplinks)] {
+		for _, u := range uplinks[:min(len(uplinks), MaxUplinks)] {
 			for _, t := range u.v.check.v[:min(len(u.v.check.v), maxTargets)] {
 				b.checkInside(&b.n.Sites[i], u.name, t, inside)
 			}

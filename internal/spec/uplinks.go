@@ -9,8 +9,8 @@ func (b *builder) readUplinks(s *Site, decl *siteDecl) {
 		lan[l.name] = l.Pos
 	}
 	for i, d := range decl.uplink.v {
-		if i == maxUplinks {
-			b.err(d.Pos, codeTooMany, "", "site %q has %d uplinks; the most are %d", s.Name, len(decl.uplink.v), maxUplinks)
+		if i == MaxUplinks {
+			b.err(d.Pos, codeTooMany, "", "site %q has %d uplinks; the most are %d", s.Name, len(decl.uplink.v), MaxUplinks)
 			break
 		}
 		if !b.checkDevice(d.Pos, d.name) {

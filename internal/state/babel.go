@@ -41,8 +41,8 @@ type Sources struct {
 
 	// Prefixes and Defaults are the priorities of the rules that lead from a source to its
 	// routes: to prefixes, before all others' routes, and to a default, after them. A
-	// source inside another comes before it, at the next lower priority, so that there
-	// are SourceDepth of either kind.
+	// source inside another comes before it, at the next lower priority, or with defaults
+	// the second next (compiled rules stand between); there are SourceDepth of either kind.
 	Prefixes uint32 `json:"prefixes"`
 	Defaults uint32 `json:"defaults"`
 }

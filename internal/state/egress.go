@@ -48,10 +48,12 @@ type Egress struct {
 
 	// Outer and Source are the priorities of the rules that lead what is sent from an address
 	// of an uplink to its Table: the tunnels' own packets (Mark), while it works, and all else.
-	Outer  uint32 `json:"outer,omitempty"` // 0 with one uplink
-	Source uint32 `json:"source"`
-	Mark   uint32 `json:"mark"`
-	Mask   uint32 `json:"mask"`
+	// Delegated is that of those for prefixes which were delegated to an uplink: after exits.
+	Outer     uint32 `json:"outer,omitempty"` // 0 with one uplink
+	Source    uint32 `json:"source"`
+	Delegated uint32 `json:"delegated"`
+	Mark      uint32 `json:"mark"`
+	Mask      uint32 `json:"mask"`
 
 	// Exit is the mark of connections that went on towards an exit; 0: there are no exits.
 	Exit uint32 `json:"exit,omitempty"`

@@ -64,7 +64,7 @@ func full() Router {
 			}},
 			Accept: []Accept{{Dst: prefix("fd00:35::/64"), Src: prefix("fd00::/16"), Origins: []uint32{7}, Within: true, Mobile: true}},
 		},
-		Egress: &Egress{Protocol: 86, Table: 200, Outer: 500, Source: 550, Mark: 0x7f000000, Mask: 0xff000000, Exit: 0x41000000},
+		Egress: &Egress{Protocol: 86, Table: 200, Outer: 500, Source: 542, Delegated: 565, Mark: 0x7f000000, Mask: 0xff000000, Exit: 0x41000000},
 		Clients: &Clients{
 			Device: "wg-clients", Port: 51820, Hold: 180,
 			Devices: []Client{{Name: "phone", PublicKey: key.Public{3}, Addresses: []netip.Prefix{prefix("10.0.31.10/32")}}},
