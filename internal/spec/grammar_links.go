@@ -169,7 +169,7 @@ var betweenRecord = record[betweenDecl]{
 			doc: "`none` for two sites on one LAN, which need no tunnel: their packets go there as they are."},
 			into(transport, func(l *betweenDecl) *at[string] { return &l.transport })},
 		{entry{key: "on", concept: "link", with: []string{"transport"}, also: []string{"device", "devices", "dev"}, example: "{op1: eth0, op2: eth0}",
-			doc: "With `transport: none`: the device of each end on that LAN, which is an uplink with a fixed address."},
+			doc: "With `transport: none`: the device of each end on that LAN: an uplink with a fixed address, or of two Babel routers also a LAN."},
 			into(mapOf("site", "the device of each of the two sites", text("a device")), func(l *betweenDecl) *at[[]named[string]] { return &l.on })},
 	},
 }

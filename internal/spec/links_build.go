@@ -306,7 +306,7 @@ func (b *builder) noTunnel(opts *LinkOptions, x, y int, l *linkDecl) {
 	met := 0
 	for _, d := range o.on.v {
 		end, ok := b.endOf(d.Pos, d.name, x, y)
-		if ok && d.ok && b.meetingDevice([]int{x, y}[end], d) {
+		if ok && d.ok && b.meetingDevice([]int{x, y}[end], d, b.speak(x, y)) {
 			opts.On[end] = d.v
 			met++
 		}
@@ -319,8 +319,9 @@ func (b *builder) noTunnel(opts *LinkOptions, x, y int, l *linkDecl) {
 	}
 }
 
-// meetingDevice checks that a site's device is one whose address others can send to.
-func (b *builder) meetingDevice(site int, d named[string]) bool {
+// meetingDevice checks that a site's device is one whose address others can send to. Where both
+// ends speak, they tell each other.
+func (b *builder) meetingDevice(site int, d named[string], speak bool) bool {
 	s := &b.n.Sites[site]
 	for _, u := range s.Uplinks {
 		if u.Device != d.v {
@@ -334,6 +335,9 @@ func (b *builder) meetingDevice(site int, d named[string]) bool {
 	}
 	for _, l := range s.LANs {
 		if l.Device == d.v {
+			if speak {
+				return true
+			}
 			b.err(d.at.Pos, codeNoTunnel, "describe the device the two meet on as an uplink of both", "device %q of %q is a LAN, of which the file does not say the router's own address", d.v, s.Name)
 			return false
 		}
@@ -344,8 +348,7 @@ func (b *builder) meetingDevice(site int, d named[string]) bool {
 	return false
 }
 
-// oneSubnet reports whether the uplinks of x and y on the named devices have a subnet in
-// common.
+// oneSubnet reports whether x and y have a subnet in common on the named devices.
 func (b *builder) oneSubnet(x, y int, on [2]string) bool {
 	subnets := func(site int, device string) []netip.Prefix {
 		for _, u := range b.n.Sites[site].Uplinks {
@@ -353,7 +356,15 @@ func (b *builder) oneSubnet(x, y int, on [2]string) bool {
 				return u.Addresses
 			}
 		}
-		return nil
+		var out []netip.Prefix
+		for _, l := range b.n.Sites[site].LANs {
+			for _, m := range l.Prefixes {
+				if l.Device == device {
+					out = append(out, m.Prefix)
+				}
+			}
+		}
+		return out
 	}
 	for _, p := range subnets(x, on[0]) {
 		for _, q := range subnets(y, on[1]) {
