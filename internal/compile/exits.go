@@ -189,6 +189,11 @@ func (c *compiler) exitRules(i int, add func(uint32, state.Rule)) {
 			}
 		}
 	}
+	for _, d := range c.ended(i) {
+		for _, six := range []bool{false, true} {
+			add(atRouterStop, state.Rule{IPv6: six, IIF: d, Action: state.RuleUnreachable})
+		}
+	}
 	for _, e := range c.exits {
 		if !e.own || !slices.Contains(e.homes, i) {
 			continue

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"tombolo/internal/spec"
 	"tombolo/internal/state"
 )
 
@@ -18,7 +19,8 @@ func (c *compiler) guardChains(b *strings.Builder, i int, r *state.Router) {
 	if len(uplinks) == 0 {
 		return
 	}
-	blocked, allowed, devices, own := c.kept(i, r)
+	blocked, allowed, own := c.kept(i)
+	devices := c.ended(i)
 	if len(blocked) > 0 {
 		b.WriteString("\tchain guard {\n\t\ttype filter hook forward priority filter - 5; policy accept;\n")
 		fmt.Fprintf(b, "\t\toifname != %s accept\n\t\tct direction reply accept\n", anonymous(uplinks, quoted))
@@ -86,37 +88,44 @@ func (c *compiler) guarded(i int, r *state.Router) []string {
 	return out
 }
 
-// kept returns which sources may not leave by a site's uplinks, which may, the devices of which all of it holds whatever its source is, and the router's own addresses
-// if they are meant.
-func (c *compiler) kept(i int, r *state.Router) (blocked, allowed []netip.Prefix, devices []string, own []netip.Prefix) {
-	ends := map[string]bool{}
-	for k := range c.exits {
-		e := &c.exits[k]
-		home := slices.Contains(e.homes, i)
-		switch {
-		case slices.Contains(e.via, i), home && !e.block:
-			allowed = append(allowed, e.src)
-			continue
-		case !e.block:
-			continue
-		}
-		blocked = append(blocked, e.src)
-		if home && e.own {
-			own = append(own, e.src)
-		}
-		if e.site == r.Site {
-			ends[e.device] = true
+// ended returns the devices of LANs that may not leave by a site's uplinks, whatever the source:
+// a host may have IPv6 of which the file knows nothing. It is those all of whose prefixes are
+// meant by the word for their site.
+func (c *compiler) ended(i int) []string {
+	s := &c.n.Sites[i]
+	means := map[netip.Prefix]bool{}
+	for _, e := range c.exits {
+		means[e.src] = e.block && e.site == s.Name && slices.Contains(e.homes, i) && !slices.Contains(e.via, i)
+	}
+	var out []string
+	for _, l := range s.LANs {
+		if len(l.Prefixes) > 0 && !slices.ContainsFunc(l.Prefixes, func(m spec.Mapped) bool { return !means[m.Prefix] }) {
+			out = append(out, l.Device)
 		}
 	}
-	for _, l := range r.LANs {
-		if ends[l.Device] {
-			devices = append(devices, l.Device)
+	slices.Sort(out)
+	return out
+}
+
+// kept returns which sources may not leave by a site's uplinks, which may, and the router's
+// own addresses if they are meant.
+func (c *compiler) kept(i int) (blocked, allowed, own []netip.Prefix) {
+	for k := range c.exits {
+		e := &c.exits[k]
+		switch {
+		case e.leavesAt(i):
+			allowed = append(allowed, e.src)
+		case e.block:
+			blocked = append(blocked, e.src)
+			if e.own && slices.Contains(e.homes, i) {
+				own = append(own, e.src)
+			}
 		}
 	}
 	for _, s := range [][]netip.Prefix{blocked, allowed, own} {
 		slices.SortFunc(s, state.ComparePrefixes)
 	}
-	return blocked, allowed, devices, own
+	return blocked, allowed, own
 }
 
 // onLink returns the subnets of a site's uplinks, as far as they are known.

@@ -34,7 +34,7 @@ const (
 	atRouter        = 61 // the router's own traffic, where that has an exit too,
 	atRouterNeeds   = 62 // but for what it cannot come up without,
 	atRouterAddress = 63 // and what has an uplink's address, also while no agent follows that,
-	atRouterStop    = 64 // ends there;
+	atRouterStop    = 64 // ends there; so does whatever else comes from a LAN that may not leave here;
 	atDelegated     = 65 // what was delegated to an uplink leaves by it (the agent's),
 	atShared        = 70 // and new flows by those that work, unless another program has marked them for itself
 )
