@@ -51,6 +51,7 @@ type egress struct {
 	last    state.Router       // for which the kernel was brought last
 	seen    map[string]absence // the uplinks' devices
 	missing map[string]bool    // those that have just lost what they had
+	answers []answers
 }
 
 // checking is a check that runs.
@@ -135,16 +136,20 @@ func (e *egress) run(ctx context.Context) {
 			}
 		}
 		err := e.pass(ctx)
+		due, also := e.forgetAnswers(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		switch {
+		switch err = errors.Join(err, also); {
 		case err != nil:
 			wait = min(max(2*wait, retryFirst), retryLast)
 		case len(e.missing) > 0:
 			wait = absent
 		default:
 			wait = 0
+		}
+		if due > 0 && (wait == 0 || due < wait) {
+			wait = due
 		}
 		if err == nil || wait > time.Second {
 			e.problems.set("uplinks", err)

@@ -176,6 +176,10 @@ func TestUplinksAreFollowed(t *testing.T) {
 		if !slices.Equal(f.forgot, []uint32{0x11000000}) {
 			t.Errorf("forgot the flows of %#x, want those that left by eth1", f.forgot)
 		}
+		time.Sleep(2 * time.Second)
+		if !slices.Equal(f.answers, []uint8{0x11, 0x11}) {
+			t.Errorf("forgot answers to %#x, want twice to those", f.answers)
+		}
 
 		moved := eth2()
 		moved.Global = []netip.Prefix{prefix("203.0.113.7/24")}

@@ -22,6 +22,7 @@ type fakeWays struct {
 	routes   map[state.RouteKey]state.Route
 	rules    map[state.Rule]bool
 	forgot   []uint32
+	answers  []uint8 // to forgotten flows, by the first byte of their mark
 	reports  map[string]func(health.Status)
 }
 
@@ -41,10 +42,18 @@ func (f *fakeWays) into(m *Machine) {
 		f.mu.Unlock()
 		<-ctx.Done()
 	}
-	m.ForgetFlows = func(_ context.Context, mark, _ uint32, _ ...netip.Prefix) error {
+	m.ForgetFlows = func(_ context.Context, mark, _ uint32, _ ...netip.Prefix) ([]kernel.Tuple, error) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.forgot = append(f.forgot, mark)
+		return []kernel.Tuple{{Protocol: uint8(mark >> 24)}}, nil
+	}
+	m.ForgetAnswers = func(_ context.Context, to []kernel.Tuple) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, t := range to {
+			f.answers = append(f.answers, t.Protocol)
+		}
 		return nil
 	}
 }

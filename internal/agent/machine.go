@@ -164,7 +164,9 @@ type Machine struct {
 	Check func(ctx context.Context, c state.Check, device string, mark uint32, report func(health.Status))
 	// ForgetFlows has conntrack forget the connections with a mark, from some sources only if
 	// any are named.
-	ForgetFlows func(ctx context.Context, mark, mask uint32, sources ...netip.Prefix) error
+	ForgetFlows func(ctx context.Context, mark, mask uint32, sources ...netip.Prefix) ([]kernel.Tuple, error)
+	// ForgetAnswers has it forget what answers to such made.
+	ForgetAnswers func(ctx context.Context, to []kernel.Tuple) error
 	// MAC returns the key of a segment.
 	MAC func(s key.Store, name string) (mac.Key, error)
 	// Resolve finds where the endpoints lead.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"time"
 
+	"tombolo/internal/kernel"
 	"tombolo/internal/state"
 )
 
@@ -108,6 +110,39 @@ func (e *egress) lose(u state.Uplink) {
 	e.mu.Unlock()
 }
 
+// answers are to flows that were forgotten: those that were on their way then make connections
+// of their own.
+type answers struct {
+	to   []kernel.Tuple
+	from time.Time
+	done int // how many of answersAfter
+}
+
+// answersAfter is when they are forgotten too: most come within a round trip.
+var answersAfter = []time.Duration{200 * time.Millisecond, 1500 * time.Millisecond}
+
+// forgetAnswers forgets those whose time has come, and returns how long it is until that of
+// others; 0: there are none.
+func (e *egress) forgetAnswers(ctx context.Context) (next time.Duration, err error) {
+	var errs []error
+	e.answers = slices.DeleteFunc(e.answers, func(a answers) bool { return len(a.to) == 0 })
+	for i := range e.answers {
+		a := &e.answers[i]
+		for a.done < len(answersAfter) && time.Since(a.from) >= answersAfter[a.done] {
+			errs = append(errs, e.machine.ForgetAnswers(ctx, a.to))
+			a.done++
+		}
+		if a.done == len(answersAfter) {
+			continue
+		}
+		if wait := answersAfter[a.done] - time.Since(a.from); next == 0 || wait < next {
+			next = wait
+		}
+	}
+	e.answers = slices.DeleteFunc(e.answers, func(a answers) bool { return a.done == len(answersAfter) })
+	return next, errors.Join(errs...)
+}
+
 // forget does what is to be forgotten. What cannot be is tried again, but where the kernel
 // never can.
 func (e *egress) forget(ctx context.Context, r *state.Router) error {
@@ -128,7 +163,8 @@ func (e *egress) forget(ctx context.Context, r *state.Router) error {
 	}
 	var errs []error
 	for mark, of := range sources {
-		err := e.machine.ForgetFlows(ctx, mark, r.Egress.Mask, of...)
+		flows, err := e.machine.ForgetFlows(ctx, mark, r.Egress.Mask, of...)
+		e.answers = append(e.answers, answers{flows, time.Now(), 0})
 		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			e.mu.Lock()
 			for f := range pending {

@@ -42,8 +42,8 @@ func (a *app) agentMachine() agent.Machine {
 			return agentTable{agentKernel{k}, o}, nil
 		},
 		Check:       health.Run,
-		ForgetFlows: kernel.ForgetFlows,
-		Meter:       func() (agent.Meter, error) { return kernel.OpenMeter() },
+		ForgetFlows: kernel.ForgetFlows, ForgetAnswers: kernel.ForgetAnswers,
+		Meter: func() (agent.Meter, error) { return kernel.OpenMeter() },
 		Eyes: func(w agent.Wanted) (agent.Eyes, error) {
 			k, err := a.open(w.Router, w.Keys)
 			if err != nil {

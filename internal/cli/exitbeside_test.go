@@ -51,6 +51,7 @@ func (l exitLab) plug(site, device, other, lan string) {
 
 // A site on the same wire as its exit needs no tunnel.
 func TestExitOnOneLAN(t *testing.T) {
+	t.Parallel() // it mostly waits
 	t.Run("a LAN of the exit", func(t *testing.T) {
 		l := upExits(t, "beside", besideNetwork, "sites: {office: {eth0: {nat: none}}}")
 		l.plug("cabin", "eth0", "office", "eth1")

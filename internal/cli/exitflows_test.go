@@ -10,29 +10,38 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// talk is a connection that is held open, as one of ssh is, and on which a line goes there and
+// session is a connection that is held open, as one of ssh is, and on which a line goes there and
 // back every 50 ms.
-type talk struct {
+type session struct {
 	exitLab
 	about string
 	stop  chan struct{}
 	done  chan struct{}
 
+	lines   atomic.Int64  // that came back
 	longest time.Duration // that a line took
 	err     error
 }
 
+// stands reports whether no line comes back for a while.
+func (k *session) stands() bool {
+	before := k.lines.Load()
+	time.Sleep(500 * time.Millisecond)
+	return k.lines.Load() == before
+}
+
 // talks opens a connection from a node to a mirror.
-func (l exitLab) talks(from string, to netip.AddrPort) *talk {
+func (l exitLab) talks(from string, to netip.AddrPort) *session {
 	l.Helper()
 	c, err := l.dial(from, "tcp", netip.Addr{}, to, patience)
 	if err != nil {
 		l.Fatalf("from %s: %v", from, err)
 	}
-	k := &talk{exitLab: l, about: fmt.Sprintf("the connection from %s to %s", from, to), stop: make(chan struct{}), done: make(chan struct{})}
+	k := &session{exitLab: l, about: fmt.Sprintf("the connection from %s to %s", from, to), stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(k.done)
 		defer c.Close()
@@ -56,6 +65,7 @@ func (l exitLab) talks(from string, to netip.AddrPort) *talk {
 			if k.err == nil && got != word {
 				k.err = fmt.Errorf("%q came back of %q", got, word)
 			}
+			k.lines.Add(1)
 			if k.err != nil {
 				return
 			}
@@ -64,12 +74,12 @@ func (l exitLab) talks(from string, to netip.AddrPort) *talk {
 	return k
 }
 
-// held ends the connection, which must have lived.
-func (k *talk) held() {
+// held ends the connection, which must have lived, and not have stood for long.
+func (k *session) held(limit time.Duration) {
 	k.Helper()
 	close(k.stop)
 	<-k.done
-	if k.err != nil || k.longest > leftIn {
+	if k.err != nil || k.longest > limit {
 		k.Errorf("%s: %v; a line took %s", k.about, k.err, k.longest)
 	}
 }

@@ -27,6 +27,7 @@ func (l exitLab) overlay(site string) []netip.Addr {
 // A router without an Internet of its own browses over two hops: the one between sees whose
 // packets they are, and the Internet only sees the exit.
 func TestRelay(t *testing.T) {
+	t.Parallel() // it mostly waits
 	network, err := os.ReadFile("../../examples/relay.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +72,7 @@ exits:
 
 // Two sites browse by different exits through one router between, which leaves by itself.
 func TestTwoSitesThroughOneMiddle(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upExits(t, "middle", middleNetwork, "sites: {a: {eth0: {nat: none}}, b: {eth0: {nat: none}}}")
 	l.leavesAt("a.host", "x")
 	l.leavesAt("b.host", "y")
@@ -117,6 +119,31 @@ func (l exitLab) forwardPort(site string, from, to int) {
 }`, from, host.Addr(), host.Addr6(), to))
 }
 
+// standWithout checks that connections stand while something is taken away from a router, and
+// that they go on when its agent has put it back.
+func (l exitLab) standWithout(talks []*session, site, harm string) {
+	l.Helper()
+	before := l.keeping(site)
+	l.paused(site, func() {
+		l.in(site, "sh", "-c", harm)
+		time.Sleep(100 * time.Millisecond)
+		for _, k := range talks {
+			if !k.stands() {
+				l.Errorf("%s goes on without what it needs", k.about)
+			}
+		}
+	})
+	l.repaired(site, before)
+	for _, k := range talks {
+		l.soon(func() string {
+			if k.stands() {
+				return k.about + " stands"
+			}
+			return ""
+		})
+	}
+}
+
 // An exit is switched on and off, and connections from outside to the router's own address
 // live through it: to the router itself, and to a host behind it. What the LAN begins then
 // leaves by the exit, and what it began before is not stuck.
@@ -127,14 +154,12 @@ func TestExitOnAndOff(t *testing.T) {
 	l.mirror("op2.host", service, l.addresses("op2.host")...)
 	l.forwardPort("op2", forwarded, service)
 	l.leavesAt("op2.host", "op2")
-	var talks []*talk
+	var talks, throughs []*session
 	flows := map[bool]*flow{}
 	for _, six := range []bool{false, true} {
 		wan := l.outside("op2", six)
-		for _, port := range []uint16{service, forwarded} {
-			talks = append(talks, l.talks("inet", netip.AddrPortFrom(wan, port)))
-		}
-		talks = append(talks, l.talks("op2.host", netip.AddrPortFrom(wan, service)))
+		talks = append(talks, l.talks("inet", netip.AddrPortFrom(wan, service)), l.talks("op2.host", netip.AddrPortFrom(wan, service)))
+		throughs = append(throughs, l.talks("inet", netip.AddrPortFrom(wan, forwarded)))
 		flows[six] = l.flows("op2.host", l.inet(six))
 		flows[six].answered(wan)
 	}
@@ -159,15 +184,21 @@ func TestExitOnAndOff(t *testing.T) {
 			}
 			// Its own router's address outside is near, wherever the rest leaves.
 			for _, network := range []string{"tcp", "udp"} {
-				if _, err := l.asks("op2.host", network, netip.Addr{}, netip.AddrPortFrom(l.outside("op2", six), service)); err != nil {
+				if _, err := l.asks("op2.host", network, netip.AddrPortFrom(l.outside("op2", six), service), patience); err != nil {
 					t.Errorf("by exit %q the host does not reach its own router outside: %v", exit, err)
 				}
 			}
 		}
 		before = site
+		if exit == "op3" {
+			l.standWithout(throughs, "op2", "for f in -4 -6; do ip $f rule del pref 505; done")
+		}
 	}
 	for _, k := range talks {
-		k.held()
+		k.held(leftIn)
+	}
+	for _, k := range throughs {
+		k.held(patience)
 	}
 }
 
@@ -232,6 +263,21 @@ func TestTheNextExitTakesOver(t *testing.T) {
 			}
 		})
 	}
+	t.Run("nobody takes over", func(t *testing.T) {
+		l := l.with(t)
+		l.paused("op3", func() {
+			l.do(l.lab.Cut(t.Context(), "op1", ""))
+			time.Sleep(300 * time.Millisecond)
+			for end := time.Now().Add(time.Second); time.Now().Before(end); {
+				if by, err := l.asks("op2.host", "udp", l.inet(false), askedAgain); err == nil {
+					t.Errorf("without the agent of op3, op2.host is seen as %s", by)
+				}
+			}
+		})
+		l.leavesAt("op2.host", "op3")
+		l.do(l.lab.Heal(t.Context(), "op1", ""))
+		l.leavesAt("op2.host", "op1")
+	})
 	for _, f := range flows {
 		f.conn.Close() // of "unreachable" the kernel says little (icmp_ratelimit)
 	}
@@ -253,6 +299,7 @@ clients:
 
 // A device leaves by its exit, whichever door it enters by; another one leaves at its door.
 func TestExitForOneDevice(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upExits(t, "phones", phonesNetwork+"exits: [{for: phone, via: op3}]\n", switchPaths)
 	for _, door := range []string{"op1", "op2", "op3"} {
 		l.roam("phone", door)
@@ -291,6 +338,7 @@ links: {chain: [a, m, x]}
 
 // With static routing the way to the exit is compiled.
 func TestExitWithStaticRouting(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upExits(t, "static", staticNetwork+"exits: [{for: a, via: x, otherwise: block}]\n", "")
 	l.leavesAt("a.host", "x")
 	l.leavesAt("m.host", "m")

@@ -24,7 +24,14 @@ const (
 
 	ctTupleIP = 1 // CTA_TUPLE_IP
 	ctIPv4Src = 1 // CTA_IP_V4_SRC
+	ctIPv4Dst = 2 // CTA_IP_V4_DST
 	ctIPv6Src = 3 // CTA_IP_V6_SRC
+	ctIPv6Dst = 4 // CTA_IP_V6_DST
+
+	ctTupleProto = 2 // CTA_TUPLE_PROTO
+	ctProtoNum   = 1 // CTA_PROTO_NUM
+	ctProtoSrc   = 2 // CTA_PROTO_SRC_PORT
+	ctProtoDst   = 3 // CTA_PROTO_DST_PORT
 )
 
 // ForgetFlows deletes the conntrack entries of the calling thread's namespace, of both
@@ -35,20 +42,56 @@ const (
 // that does not know the filter of a deletion (before Linux 4.0) would delete every entry,
 // the one of the administrator's own session too. A mask of 0 would mean that, and panics.
 //
-// Where the kernel has no ctnetlink the error Is errors.ErrUnsupported.
-func ForgetFlows(ctx context.Context, mark, mask uint32, sources ...netip.Prefix) error {
+// It returns what it forgot, for ForgetAnswers. Where the kernel has no ctnetlink the error Is
+// errors.ErrUnsupported.
+func ForgetFlows(ctx context.Context, mark, mask uint32, sources ...netip.Prefix) ([]Tuple, error) {
 	if mask == 0 || mark&^mask != 0 {
 		panic(fmt.Sprintf("kernel: ForgetFlows with mark %#x and mask %#x", mark, mask))
 	}
-	err := forgetFlows(ctx, mark, mask, sources)
+	var forgotten []Tuple
+	err := forgetFlows(ctx, mark, mask, func(f flow) bool {
+		t := f.decode()
+		if len(sources) > 0 && !slices.ContainsFunc(sources, func(p netip.Prefix) bool { return p.Contains(t.Src.Addr()) }) {
+			return false
+		}
+		forgotten = append(forgotten, t)
+		return true
+	})
+	return forgotten, flowsError(fmt.Sprintf("forget flows with mark %#x/%#x", mark, mask), err)
+}
+
+// ForgetAnswers deletes the conntrack entries that answers to forgotten flows have made, which
+// were on their way: with them the flow itself would count as an answer to its own answers, by
+// whose way it goes and which has no translation.
+func ForgetAnswers(ctx context.Context, to []Tuple) error {
+	if len(to) == 0 {
+		return nil
+	}
+	answers := make(map[Tuple]bool, len(to))
+	for _, t := range to {
+		answers[Tuple{Protocol: t.Protocol, Src: t.Dst, Dst: t.Src}] = true
+	}
+	return flowsError("forget answers", forgetFlows(ctx, 0, 0, func(f flow) bool { return answers[f.decode()] }))
+}
+
+// Tuple is what a flow is known by, in the direction in which it was opened. Ports are 0 where
+// the protocol has none.
+type Tuple struct {
+	Protocol uint8 // IPPROTO_*
+	Src, Dst netip.AddrPort
+}
+
+func flowsError(what string, err error) error {
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		// nfnetlink without the subsystem: net/netfilter/nfnetlink.c
 		err = fmt.Errorf("the kernel has no nf_conntrack_netlink (OpenWrt: kmod-nf-conntrack-netlink): %w, %w", errors.ErrUnsupported, err)
 	}
-	return wrap(fmt.Sprintf("forget flows with mark %#x/%#x", mark, mask), err)
+	return wrap(what, err)
 }
 
-func forgetFlows(ctx context.Context, mark, mask uint32, sources []netip.Prefix) error {
+// forgetFlows deletes the entries whose mark is mark within mask, and that are meant; a mask
+// of 0 looks at all.
+func forgetFlows(ctx context.Context, mark, mask uint32, meant func(flow) bool) error {
 	s, err := openSocket(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return err
@@ -58,13 +101,7 @@ func forgetFlows(ctx context.Context, mark, mask uint32, sources []netip.Prefix)
 	if err != nil {
 		return err
 	}
-	if len(sources) > 0 {
-		flows = slices.DeleteFunc(flows, func(f flow) bool {
-			from := f.source()
-			return !slices.ContainsFunc(sources, func(p netip.Prefix) bool { return p.Contains(from) })
-		})
-	}
-	return deleteFlows(ctx, s, flows)
+	return deleteFlows(ctx, s, slices.DeleteFunc(flows, func(f flow) bool { return !meant(f) }))
 }
 
 func deleteFlows(ctx context.Context, s *socket, flows []flow) error {
@@ -105,8 +142,10 @@ type flow struct {
 func readFlows(s *socket, mark, mask uint32) ([]flow, error) {
 	var w writer
 	w.begin(conntrackGet, 0, make([]byte, sizeofNfgenmsg)) // AF_UNSPEC: both families
-	w.bytes(ctMark, binary.BigEndian.AppendUint32(nil, mark))
-	w.bytes(ctMarkMask, binary.BigEndian.AppendUint32(nil, mask))
+	if mask != 0 {
+		w.bytes(ctMark, binary.BigEndian.AppendUint32(nil, mark))
+		w.bytes(ctMarkMask, binary.BigEndian.AppendUint32(nil, mask))
+	}
 	return dump(s, &w, func(b []byte) (flow, bool) {
 		f, ok := decodeFlow(b)
 		return f, ok && f.mark&mask == mark
@@ -137,19 +176,37 @@ func decodeFlow(b []byte) (flow, bool) {
 	return f, len(f.tuple) > 0 && len(f.id) == 4
 }
 
-// source returns the address that the connection was opened from.
-func (f flow) source() (out netip.Addr) {
+// decode reads the tuple.
+func (f flow) decode() Tuple {
+	var t Tuple
+	var src, dst netip.Addr
+	var sport, dport uint16
 	attributes(f.tuple, func(kind uint16, v []byte) {
-		if kind != ctTupleIP {
-			return
+		switch kind {
+		case ctTupleIP:
+			attributes(v, func(kind uint16, v []byte) {
+				switch kind {
+				case ctIPv4Src, ctIPv6Src:
+					src = addr(v)
+				case ctIPv4Dst, ctIPv6Dst:
+					dst = addr(v)
+				}
+			})
+		case ctTupleProto:
+			attributes(v, func(kind uint16, v []byte) {
+				switch {
+				case kind == ctProtoNum && len(v) > 0:
+					t.Protocol = v[0]
+				case kind == ctProtoSrc && len(v) > 1:
+					sport = binary.BigEndian.Uint16(v)
+				case kind == ctProtoDst && len(v) > 1:
+					dport = binary.BigEndian.Uint16(v)
+				}
+			})
 		}
-		attributes(v, func(kind uint16, v []byte) {
-			if kind == ctIPv4Src || kind == ctIPv6Src {
-				out = addr(v)
-			}
-		})
 	})
-	return out
+	t.Src, t.Dst = netip.AddrPortFrom(src, sport), netip.AddrPortFrom(dst, dport)
+	return t
 }
 
 // encodeDelete adds an IPCTNL_MSG_CT_DELETE message. Without a tuple it would be one to delete

@@ -71,13 +71,13 @@ func TestForgetFlowsForgetsThoseWithTheMark(t *testing.T) {
 		t.Fatalf("before there are %q", before)
 	}
 	// A mark that no flow has.
-	if err := ForgetFlows(context.Background(), 0x03000000, 0xff000000); err != nil {
+	if _, err := ForgetFlows(context.Background(), 0x03000000, 0xff000000); err != nil {
 		t.Fatal(err)
 	}
 	if got := flowsOf(t); !slices.Equal(got, before) {
 		t.Fatalf("of no flow at all: %q", got)
 	}
-	if err := ForgetFlows(context.Background(), 0x02000000, 0xff000000); err != nil {
+	if _, err := ForgetFlows(context.Background(), 0x02000000, 0xff000000); err != nil {
 		t.Fatal(err)
 	}
 	want := slices.DeleteFunc(slices.Clone(before), func(s string) bool { return strings.Contains(s, "dport=1002") })
@@ -85,7 +85,7 @@ func TestForgetFlowsForgetsThoseWithTheMark(t *testing.T) {
 		t.Errorf("left are %q, want %q", got, want)
 	}
 	// Those without a mark of ours are a mark too, and no others.
-	if err := ForgetFlows(context.Background(), 0, 0xff000000); err != nil {
+	if _, err := ForgetFlows(context.Background(), 0, 0xff000000); err != nil {
 		t.Fatal(err)
 	}
 	want = slices.DeleteFunc(want, func(s string) bool { return strings.Contains(s, "dport=1000") })
@@ -104,12 +104,36 @@ func TestForgetFlowsForgetsThoseOfASource(t *testing.T) {
 		source string
 		left   int
 	}{{"10.0.0.0/8", 2}, {"::/64", 1}, {"127.0.0.0/8", 0}} {
-		if err := ForgetFlows(context.Background(), 0x02000000, 0xff000000, netip.MustParsePrefix(c.source)); err != nil {
+		if _, err := ForgetFlows(context.Background(), 0x02000000, 0xff000000, netip.MustParsePrefix(c.source)); err != nil {
 			t.Fatal(err)
 		}
 		if got := flowsOf(t); len(got) != c.left {
 			t.Errorf("after those of %s were forgotten %q are left", c.source, got)
 		}
+	}
+}
+
+// Answers that were on their way when a flow was forgotten make a connection of their own, in
+// which the flow would be the answer.
+func TestForgetAnswersOfForgottenFlows(t *testing.T) {
+	namespace(t)
+	nftLoad(t, marking)
+	udpTo(t, "127.0.0.1", 20000, 1002)
+	udpTo(t, "127.0.0.1", 0, 1001)
+	forgotten, err := ForgetFlows(context.Background(), 0x02000000, 0xff000000)
+	want := []Tuple{{Protocol: 17, Src: netip.MustParseAddrPort("127.0.0.1:20000"), Dst: netip.MustParseAddrPort("127.0.0.1:1002")}}
+	if err != nil || !slices.Equal(forgotten, want) {
+		t.Fatalf("forgot %v, %v; want %v", forgotten, err, want)
+	}
+	udpTo(t, "127.0.0.1", 1002, 20000)
+	if got := flowsOf(t); len(got) != 2 {
+		t.Fatalf("the answer made %q", got)
+	}
+	if err := ForgetAnswers(context.Background(), forgotten); err != nil {
+		t.Fatal(err)
+	}
+	if got := flowsOf(t); len(got) != 1 || !strings.Contains(got[0], "dport=1001") {
+		t.Errorf("left are %q", got)
 	}
 }
 
@@ -178,7 +202,7 @@ func TestForgetFlowsNeverForgetsAll(t *testing.T) {
 					t.Errorf("%#x/%#x does not panic", m[0], m[1])
 				}
 			}()
-			_ = ForgetFlows(context.Background(), m[0], m[1])
+			_, _ = ForgetFlows(context.Background(), m[0], m[1])
 		}()
 	}
 	defer func() {
@@ -195,7 +219,7 @@ func TestForgetFlowsStops(t *testing.T) {
 	udpTo(t, "127.0.0.1", 0, 1001)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := ForgetFlows(ctx, 0x01000000, 0xff000000); !errors.Is(err, context.Canceled) || len(flowsOf(t)) != 1 {
+	if _, err := ForgetFlows(ctx, 0x01000000, 0xff000000); !errors.Is(err, context.Canceled) || len(flowsOf(t)) != 1 {
 		t.Errorf("called off: %v, left %q", err, flowsOf(t))
 	}
 }
