@@ -33,6 +33,8 @@ func (e *egress) turns(before, after *state.Router) bool {
 	sources := otherExits(before, after)
 	for _, r := range []*state.Router{before, after} {
 		for _, p := range sources {
+			// Where nothing was known of the source: an exit whose home was told before it.
+			e.pending[forgetting{0, p}] = true
 			if r.Egress != nil && r.Egress.Exit != 0 {
 				e.pending[forgetting{r.Egress.Exit, p}] = true
 			}

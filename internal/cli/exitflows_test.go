@@ -88,7 +88,6 @@ func (k *session) held(limit time.Duration) {
 type flow struct {
 	exitLab
 	about string
-	conn  net.Conn
 
 	mu   sync.Mutex
 	sent int
@@ -102,7 +101,7 @@ func (l exitLab) flows(from string, to netip.AddrPort) *flow {
 	c, err := l.dial(from, "udp", netip.Addr{}, to, patience)
 	l.do(err)
 	l.Cleanup(func() { c.Close() })
-	f := &flow{exitLab: l, about: fmt.Sprintf("the flow from %s to %s", c.LocalAddr(), to), conn: c}
+	f := &flow{exitLab: l, about: fmt.Sprintf("the flow from %s to %s", c.LocalAddr(), to)}
 	go func() {
 		for n := 1; ; n++ {
 			f.mu.Lock()
