@@ -352,7 +352,8 @@ func (c *compiler) exitTables(i int) []state.ExitTable {
 // local reports whether a source's packets leave by a site's own uplinks while no exit, or no
 // other one, is reached.
 func (e *exit) local(i int) bool {
-	return e.leavesAt(i) && !(e.own && slices.Contains(e.homes, i))
+	router := e.own && slices.Contains(e.homes, i)
+	return e.leavesAt(i) && !router
 }
 
 // sources returns all of them. Wherever they pass it is remembered which flows go on to an
