@@ -39,6 +39,7 @@ type Agent struct {
 	observer *observer
 	roaming  *roaming
 	egress   *egress
+	chased   chase
 
 	changed   chan struct{}                                                         // the file may have changed
 	reloads   chan bool                                                             // to the loader; true: take the file whatever is applied
@@ -67,7 +68,8 @@ func New(o Options) *Agent {
 		o: &a.o, hub: h, away: a.roaming.away, problems: a.problems, first: true,
 		record: make(chan struct{}, 1), calls: make(chan func(context.Context)),
 	}
-	a.base.follow, a.base.heard = a.follow, a.heard
+	a.chased.silent = map[string]bool{}
+	a.base.follow, a.base.heard, a.base.silent = a.follow, a.heard, a.chased.devices
 	a.observer.drift = func() { poke(a.base.record) }
 	a.roaming.drift = a.observer.drift
 	return a
@@ -88,6 +90,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.observer.run(ctx) })
 	wg.Go(func() { a.roaming.run(ctx) })
 	wg.Go(func() { a.egress.run(ctx) })
+	wg.Go(func() { a.chase(ctx) })
 	if a.o.Source != nil {
 		wg.Go(func() { a.problems.set("inotify", a.watchFile(ctx, a.o.Source.Name(), a.changed)) })
 	}

@@ -35,7 +35,8 @@ type base struct {
 	away     *away
 	follow   func(context.Context, Wanted) // what is applied now, after each pass that found it so
 
-	heard func(kernel.Change) bool // tells others too; true: it concerns what is applied
+	heard  func(kernel.Change) bool // tells others too; true: it concerns what is applied
+	silent func() map[string]bool   // tunnels at whose other end nobody is heard
 
 	loads  <-chan load
 	record chan struct{} // something else was applied

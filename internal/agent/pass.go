@@ -158,6 +158,7 @@ func (b *base) keep(ctx context.Context, applied Wanted, steer bool) error {
 		return err
 	}
 	if steer {
+		b.steer.Silent = b.silent()
 		for _, op := range b.steer.Steer(b.holds, want, time.Now()) {
 			if err := b.kernel.Apply(ctx, []plan.Op{op}); err != nil {
 				return err

@@ -33,7 +33,6 @@ internet:
   inet: {address: [198.18.0.10, 2001:db8::10]}
   check-1: {address: 1.1.1.1}
   check-2: {address: 9.9.9.9}
-sites: {branch: {eth0: {nat: full-cone}}}
 `
 
 // works waits until the office's agent says which uplinks work.

@@ -218,8 +218,15 @@ type Watch struct {
 	// apply.
 	Last state.Router
 
-	sent map[peerID]uint64 // bytes, as of the last pass
+	// Silent are the interfaces through which a routing protocol speaks all the time, and at
+	// whose other ends it hears nobody.
+	Silent map[string]bool
+
+	passed map[peerID]traffic // as of the last pass
 }
+
+// traffic is how many bytes went each way.
+type traffic struct{ sent, received uint64 }
 
 type peerID struct {
 	device string
@@ -228,13 +235,14 @@ type peerID struct {
 
 // Steer returns the changes that bring the peers' endpoints right: to an address that the
 // names now lead to where the one in use is none of them (unless the peer has roamed, see
-// Roamed), and to the next one where we send to a peer whose handshake is overdue. Nothing
-// else of have is looked at; want must be resolved.
+// Roamed), and to the next one where we send to a peer whose handshake is overdue, or which is
+// silent and has sent nothing at all since the last time: who has no hellos for us and data is
+// reached where it is. Nothing else of have is looked at; want must be resolved.
 func (w *Watch) Steer(have, want state.Router, now time.Time) []plan.Op {
 	last := w.Last
 	w.Last = want
 	want = Roamed(have, want, last, now)
-	sent := map[peerID]uint64{}
+	passed := map[peerID]traffic{}
 	var ops []plan.Op
 	for _, f := range want.Interfaces {
 		there := find(have.Interfaces, f.Name)
@@ -247,9 +255,11 @@ func (w *Watch) Steer(have, want state.Router, now time.Time) []plan.Op {
 				continue
 			}
 			q, id := *peer, peerID{f.Name, p.PublicKey}
-			sent[id] = q.Sent
-			before, known := w.sent[id]
-			overdue := known && q.Sent > before && now.Sub(time.Unix(q.Handshake, 0)) > sessionLife
+			passed[id] = traffic{q.Sent, q.Received}
+			before, known := w.passed[id]
+			overdue := known && q.Sent > before.sent && now.Sub(time.Unix(q.Handshake, 0)) > sessionLife
+			// What is not sent, for want of a route to the address, is not counted.
+			overdue = overdue || known && w.Silent[f.Name] && q.Received == before.received
 			if next, ok := nextAddress(q.Addresses, p.Addresses, overdue); ok {
 				to := q
 				to.Addresses = []netip.AddrPort{next}
@@ -258,7 +268,7 @@ func (w *Watch) Steer(have, want state.Router, now time.Time) []plan.Op {
 			}
 		}
 	}
-	w.sent = sent
+	w.passed = passed
 	return ops
 }
 

@@ -154,6 +154,36 @@ func TestSteerLeavesForeignInterfacesAlone(t *testing.T) {
 	}
 }
 
+// Where the routing protocol hears nobody the next address is tried, unless there is data.
+func TestSteerTriesTheNextAddressOfWhoIsSilent(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	first, second := at("192.0.2.1:51822"), at("198.51.100.1:51822")
+	for _, c := range []struct {
+		name           string
+		silent         bool
+		sent, received uint64
+		moves          bool
+	}{
+		{"silent", true, 20, 10, true},
+		{"silent, and there is no route to where it is", true, 10, 10, true},
+		{"silent, but there is data", true, 20, 11, false},
+		{"heard", false, 20, 10, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := router(state.Peer{PublicKey: key.Public{1}, Addresses: []netip.AddrPort{first, second}})
+			have := func(sent, received uint64) state.Router {
+				return router(state.Peer{PublicKey: key.Public{1}, Addresses: []netip.AddrPort{first}, Handshake: now.Unix() - 60, Sent: sent, Received: received})
+			}
+			w := endpoint.Watch{Silent: map[string]bool{"wg-op1": c.silent}}
+			w.Steer(have(10, 10), want, now.Add(-time.Second))
+			ops := w.Steer(have(c.sent, c.received), want, now)
+			if moves := len(ops) == 1 && ops[0].Object.(plan.Peer).Addresses[0] == second; moves != c.moves || len(ops) > 1 {
+				t.Errorf("got %v", ops)
+			}
+		})
+	}
+}
+
 // A name that moved is followed, also while the old address still answers.
 func TestSteerFollowsANameThatMoved(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
