@@ -68,11 +68,11 @@ func (l homeLab) newFlows(n int) map[string]int {
 	return count
 }
 
-// dies is that lab, with talks that go on.
+// dies is that lab, with chats that go on.
 type dies struct {
 	homeLab
 	to4, to6 netip.Addr
-	talks    map[string]*talk
+	chats    map[string]*chat
 }
 
 // A provider that dies is left within a second where it is asked every 200 ms; a test that shares
@@ -81,34 +81,39 @@ const diesIn = 10 * time.Second
 
 func upDies(t *testing.T) dies {
 	t.Helper()
-	l := dies{homeLab: open(t, "dies", diesNetwork, diesLab), talks: map[string]*talk{}}
+	l := dies{homeLab: open(t, "dies", diesNetwork, diesLab), chats: map[string]*chat{}}
 	l.reached()
 	l.to4, l.to6 = l.outside("inet", "eth0", false), l.outside("inet", "eth0", true)
 	l.mirror("inet", l.to4, l.to6)
 	for _, n := range []string{"branch.host", "shop.host"} {
 		a := l.outside(n, "eth0", false)
 		l.mirror(n, a)
-		l.talks["tunnel to "+n] = l.talk(question{node: "office.host", network: "tcp", to: a})
+		l.chats["tunnel to "+n] = l.chat(question{node: "office.host", network: "tcp", to: a})
 	}
 	l.works("eth1", "eth2")
 	for _, network := range []string{"udp", "tcp"} {
 		for _, to := range []netip.Addr{l.to4, l.to6} {
 			for _, d := range bothUplinks {
-				l.talks[fmt.Sprint(network, " by ", d, " to ", to)] = l.talkBy(question{node: "office.host", network: network, to: to}, "office", d)
+				l.chats[fmt.Sprint(network, " by ", d, " to ", to)] = l.chatBy(question{node: "office.host", network: network, to: to}, "office", d)
 			}
 		}
 	}
 	for _, to := range []netip.Addr{l.to4, l.to6} {
-		l.talks[fmt.Sprint("the router's own to ", to)] = l.talkUnbound(question{node: "office", network: "udp", to: to})
+		x := l.chatUnbound(question{node: "office", network: "udp", to: to})
+		for l.begun(x).seen != l.outside("office", "eth1", to.Is6()) {
+			x.close()
+			x = l.chatUnbound(x.question)
+		}
+		l.chats[fmt.Sprint("the router's own to ", to)] = x
 	}
 	return l
 }
 
-// each calls f for the talks whose name has a word in it.
-func (l dies) each(word string, f func(name string, x *talk)) {
-	for _, name := range slices.Sorted(maps.Keys(l.talks)) {
+// each calls f for the chats whose name has a word in it.
+func (l dies) each(word string, f func(name string, x *chat)) {
+	for _, name := range slices.Sorted(maps.Keys(l.chats)) {
 		if strings.Contains(name, word) {
-			f(name, l.talks[name])
+			f(name, l.chats[name])
 		}
 	}
 }
@@ -119,9 +124,9 @@ func (l dies) of(t *testing.T) dies {
 	return l
 }
 
-// staysOn fails unless a talk was seen, since some time, as the uplink's address alone, and lost
+// staysOn fails unless a chat was seen, since some time, as the uplink's address alone, and lost
 // nothing.
-func (l homeLab) staysOn(x *talk, device string, since time.Time) {
+func (l homeLab) staysOn(x *chat, device string, since time.Time) {
 	l.Helper()
 	l.complete(x, since)
 	want := l.outside("office", device, x.to.Is6())
@@ -137,7 +142,7 @@ func TestAProviderDies(t *testing.T) {
 	time.Sleep(time.Second)
 	l.do(l.lab.Cut(t.Context(), "office/eth1", ""))
 	l.works("eth2")
-	l.each("", func(name string, x *talk) {
+	l.each("", func(name string, x *chat) {
 		switch lives := strings.Contains(name, "eth2"); {
 		case strings.Contains(name, "tcp by eth1"):
 			// No address outlives its provider; but it is told.
@@ -175,9 +180,9 @@ func TestAProviderDies(t *testing.T) {
 // comesBack has the provider come back: what went by the other stays there, new flows use both.
 func (l dies) comesBack() {
 	l.Helper()
-	var pinned []*talk
+	var pinned []*chat
 	for i := range 8 {
-		x := l.talk(question{node: "office.host", network: "udp", to: []netip.Addr{l.to4, l.to6}[i%2]})
+		x := l.chat(question{node: "office.host", network: "udp", to: []netip.Addr{l.to4, l.to6}[i%2]})
 		l.begun(x)
 		pinned = append(pinned, x)
 	}
@@ -195,11 +200,11 @@ func (l dies) comesBack() {
 		for _, x := range pinned {
 			l.staysOn(x, "eth2", since)
 		}
-		l.each("by eth2", func(_ string, x *talk) { l.staysOn(x, "eth2", since) })
+		l.each("by eth2", func(_ string, x *chat) { l.staysOn(x, "eth2", since) })
 	}
 	stay(healed)
 	for _, word := range []string{"udp", "tunnel", "own"} {
-		l.each(word, func(_ string, x *talk) { l.complete(x, healed) })
+		l.each(word, func(_ string, x *chat) { l.complete(x, healed) })
 	}
 
 	// Without the rules by which flows stay, these do not: the kernel forgets what masquerade made
@@ -209,7 +214,7 @@ func (l dies) comesBack() {
 		back, away := l.without("office", 500), time.Now()
 		time.Sleep(time.Second)
 		back()
-		if !slices.ContainsFunc(pinned, func(x *talk) bool {
+		if !slices.ContainsFunc(pinned, func(x *chat) bool {
 			return slices.Contains(x.sources(away), l.outside("office", "eth1", x.to.Is6()))
 		}) {
 			l.Error("without rule 500 all flows stay where they are")
@@ -224,7 +229,7 @@ func (l dies) comesBack() {
 // withoutAgent has the provider die while nobody looks: it takes the agent to leave it.
 func (l dies) withoutAgent() {
 	l.Helper()
-	x := l.talkBy(question{node: "office.host", network: "udp", to: l.to4}, "office", "eth1")
+	x := l.chatBy(question{node: "office.host", network: "udp", to: l.to4}, "office", "eth1")
 	defer x.close()
 	cut := time.Now()
 	l.frozen("office", func() {
@@ -245,9 +250,9 @@ func (l dies) withoutAgent() {
 // goes by it.
 func (l dies) allDie() {
 	l.Helper()
-	var some []*talk
+	var some []*chat
 	for i := range 8 {
-		some = append(some, l.talk(question{node: "office.host", network: "udp", to: []netip.Addr{l.to4, l.to6}[i%2]}))
+		some = append(some, l.chat(question{node: "office.host", network: "udp", to: []netip.Addr{l.to4, l.to6}[i%2]}))
 	}
 	for _, d := range bothUplinks {
 		l.do(l.lab.Cut(l.Context(), "office/"+d, ""))
@@ -270,7 +275,7 @@ func (l dies) allDie() {
 				l.Errorf("%s is seen as %s", x, seen)
 			}
 		}
-		l.each("tunnel", func(_ string, x *talk) { l.goesOn(x) })
+		l.each("tunnel", func(_ string, x *chat) { l.goesOn(x) })
 	}
 	for _, x := range some {
 		x.close()

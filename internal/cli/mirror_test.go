@@ -40,8 +40,8 @@ func (l homeLab) outside(node, device string, six bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// mirrorPort is where mirrors listen.
-const mirrorPort = 7007
+// askedAt is the port of mirrors.
+const askedAt = 7007
 
 // mirror is a server on a node that tells who asks what they look like from there: to each
 // line it says the line's first word, the node's name, and the asker's address.
@@ -58,7 +58,7 @@ func (l homeLab) mirror(node string, addresses ...netip.Addr) *mirror {
 	m := &mirror{node: node, seen: map[netip.Addr]bool{}}
 	l.do(l.lab.Do(l.Context(), node, func() error {
 		for _, a := range addresses {
-			at := netip.AddrPortFrom(a, mirrorPort).String()
+			at := netip.AddrPortFrom(a, askedAt).String()
 			stream, err := net.Listen("tcp", at)
 			if err != nil {
 				return err
@@ -170,7 +170,7 @@ func (l homeLab) dial(q question, wait time.Duration) (c net.Conn, err error) {
 		}
 	}
 	err = l.lab.Do(l.Context(), q.node, func() (err error) {
-		c, err = d.Dial(q.network, netip.AddrPortFrom(q.to, mirrorPort).String())
+		c, err = d.Dial(q.network, netip.AddrPortFrom(q.to, askedAt).String())
 		return err
 	})
 	return c, err

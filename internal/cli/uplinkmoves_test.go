@@ -12,12 +12,12 @@ import (
 func TestAPulledCableIsLeftAtOnce(t *testing.T) {
 	l := upTwo(t, "cable")
 	begin := time.Now()
-	var moves, stays []*talk
+	var moves, stays []*chat
 	for _, six := range []bool{false, true} {
 		q := question{node: "office.host", network: "udp", to: l.outside("inet", "eth0", six)}
-		moves, stays = append(moves, l.talkBy(q, "office", "eth1")), append(stays, l.talkBy(q, "office", "eth2"))
+		moves, stays = append(moves, l.chatBy(q, "office", "eth1")), append(stays, l.chatBy(q, "office", "eth2"))
 	}
-	tunnel := l.talk(question{node: "office.host", network: "udp", to: l.outside("shop.host", "eth0", false)})
+	tunnel := l.chat(question{node: "office.host", network: "udp", to: l.outside("shop.host", "eth0", false)})
 	l.begun(tunnel)
 	pulled := time.Now()
 	l.do(l.lab.Carrier(t.Context(), "office", "eth1", false))
@@ -81,9 +81,9 @@ func TestALeaseMoves(t *testing.T) {
 	l.mirror("shop.host", shop)
 	l.mirror("office.host", l.outside("office.host", "eth0", false), l.outside("office.host", "eth0", true))
 	l.in("office", "nft", published)
-	moves := l.talkBy(question{node: "office.host", network: "udp", to: inet}, "office", "eth1")
-	stays := l.talkBy(question{node: "office.host", network: "tcp", to: inet}, "office", "eth2")
-	tunnel := l.talk(question{node: "office.host", network: "tcp", to: shop})
+	moves := l.chatBy(question{node: "office.host", network: "udp", to: inet}, "office", "eth1")
+	stays := l.chatBy(question{node: "office.host", network: "tcp", to: inet}, "office", "eth2")
+	tunnel := l.chat(question{node: "office.host", network: "tcp", to: shop})
 	begin := time.Now()
 	for _, to := range []netip.Prefix{netip.MustParsePrefix("192.0.2.99/24"), {}} {
 		old := l.outside("office", "eth1", false)

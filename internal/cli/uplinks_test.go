@@ -213,21 +213,21 @@ func TestAnswersLeaveByTheUplinkTheyCameIn(t *testing.T) {
 // the shop, and its answers too.
 func (l twoUplinks) otherWay() {
 	l.Helper()
-	var talks []*talk
+	var chats []*chat
 	for _, q := range l.questions("for-branch", []string{"tcp", "udp"}, bothUplinks, 1) {
-		x := l.talk(q)
+		x := l.chat(q)
 		l.begun(x)
-		talks = append(talks, x)
+		chats = append(chats, x)
 	}
 	begin := time.Now()
 	l.do(l.lab.Cut(l.Context(), "office", "branch"))
 	l.goes("office", "192.168.51.0/24", "wg-shop")
-	for _, x := range talks {
+	for _, x := range chats {
 		if seen, want := l.goesOn(x), l.outside("for-branch", "eth0", x.to.Is6()); seen != want {
 			l.Errorf("%s is seen as %s, and not as %s", x, seen, want)
 		}
 	}
-	for _, x := range talks {
+	for _, x := range chats {
 		if s := x.silence(begin); s > diesIn {
 			l.Errorf("%s was without an answer for %s", x, s)
 		}

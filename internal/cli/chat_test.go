@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// talk is a conversation with a mirror that goes on: a line every ten milliseconds, over UDP,
+// chat is a conversation with a mirror that goes on: a line every ten milliseconds, over UDP,
 // or over TCP, of which each is as long as makes a transfer of a few megabytes per second.
-type talk struct {
+type chat struct {
 	question
 	conn net.Conn
 	end  chan struct{}
@@ -35,16 +35,16 @@ type heard struct {
 }
 
 const (
-	talkEvery = 10 * time.Millisecond
+	chatEvery = 10 * time.Millisecond
 	longLine  = 32 << 10
 )
 
-// talk begins one.
-func (l homeLab) talk(q question) *talk {
+// chat begins one.
+func (l homeLab) chat(q question) *chat {
 	l.Helper()
 	c, err := l.dial(q, forAnswer)
 	l.do(err)
-	return l.talkOver(q, c)
+	return l.chatOver(q, c)
 }
 
 // unbound is a UDP socket that has no source address, and so may have another with each
@@ -58,19 +58,19 @@ func (u unbound) Write(b []byte) (int, error) { return u.WriteTo(b, u.to) }
 func (u unbound) Read(b []byte) (int, error)  { n, _, err := u.ReadFrom(b); return n, err }
 func (u unbound) RemoteAddr() net.Addr        { return u.to }
 
-// talkUnbound begins one over such a socket.
-func (l homeLab) talkUnbound(q question) *talk {
+// chatUnbound begins one over such a socket.
+func (l homeLab) chatUnbound(q question) *chat {
 	l.Helper()
-	u := unbound{to: net.UDPAddrFromAddrPort(netip.AddrPortFrom(q.to, mirrorPort))}
+	u := unbound{to: net.UDPAddrFromAddrPort(netip.AddrPortFrom(q.to, askedAt))}
 	l.do(l.lab.Do(l.Context(), q.node, func() (err error) {
 		u.PacketConn, err = net.ListenPacket(map[bool]string{false: "udp4", true: "udp6"}[q.to.Is6()], ":0")
 		return err
 	}))
-	return l.talkOver(q, u)
+	return l.chatOver(q, u)
 }
 
-func (l homeLab) talkOver(q question, c net.Conn) *talk {
-	t := &talk{question: q, conn: c, end: make(chan struct{})}
+func (l homeLab) chatOver(q question, c net.Conn) *chat {
+	t := &chat{question: q, conn: c, end: make(chan struct{})}
 	padding := ""
 	if q.network == "tcp" {
 		padding = " " + strings.Repeat("x", longLine)
@@ -81,8 +81,8 @@ func (l homeLab) talkOver(q question, c net.Conn) *talk {
 	return t
 }
 
-func (t *talk) say(padding string) {
-	tick := time.NewTicker(talkEvery)
+func (t *chat) say(padding string) {
+	tick := time.NewTicker(chatEvery)
 	defer tick.Stop()
 	for n := 1; ; n++ {
 		select {
@@ -100,7 +100,7 @@ func (t *talk) say(padding string) {
 	}
 }
 
-func (t *talk) hear() {
+func (t *chat) hear() {
 	for r := bufio.NewReader(t.conn); ; {
 		line, err := r.ReadString('\n')
 		if err != nil {
@@ -119,7 +119,7 @@ func (t *talk) hear() {
 	}
 }
 
-func (t *talk) ended(err error) {
+func (t *chat) ended(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err == nil {
@@ -128,7 +128,7 @@ func (t *talk) ended(err error) {
 }
 
 // close ends it.
-func (t *talk) close() {
+func (t *chat) close() {
 	select {
 	case <-t.end:
 		return
@@ -140,7 +140,7 @@ func (t *talk) close() {
 }
 
 // last returns the last answer, and how many came; of a connection that ended, why.
-func (t *talk) last() (h heard, n int, err error) {
+func (t *chat) last() (h heard, n int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n = len(t.heard); n > 0 {
@@ -150,7 +150,7 @@ func (t *talk) last() (h heard, n int, err error) {
 }
 
 // silence returns the longest time without an answer that began after some time.
-func (t *talk) silence(since time.Time) (longest time.Duration) {
+func (t *chat) silence(since time.Time) (longest time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range append(slices.Clone(t.heard), heard{at: time.Now()}) {
@@ -163,7 +163,7 @@ func (t *talk) silence(since time.Time) (longest time.Duration) {
 }
 
 // lost returns how many of the lines that were said between two times were not answered yet.
-func (t *talk) lost(since, until time.Time) (n int) {
+func (t *chat) lost(since, until time.Time) (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	came := map[int]bool{}
@@ -179,7 +179,7 @@ func (t *talk) lost(since, until time.Time) (n int) {
 }
 
 // sources returns as whom it was seen, since some time.
-func (t *talk) sources(since time.Time) (all []netip.Addr) {
+func (t *chat) sources(since time.Time) (all []netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range t.heard {
@@ -190,12 +190,12 @@ func (t *talk) sources(since time.Time) (all []netip.Addr) {
 	return all
 }
 
-// talkBy begins talks until one leaves by a site's uplink.
-func (l homeLab) talkBy(q question, site, device string) *talk {
+// chatBy begins chats until one leaves by a site's uplink.
+func (l homeLab) chatBy(q question, site, device string) *chat {
 	l.Helper()
 	want := l.outside(site, device, q.to.Is6())
 	for range 100 {
-		t := l.talk(q)
+		t := l.chat(q)
 		if l.begun(t).seen == want {
 			return t
 		}
@@ -205,8 +205,8 @@ func (l homeLab) talkBy(q question, site, device string) *talk {
 	return nil
 }
 
-// begun waits for a talk's first answer.
-func (l homeLab) begun(t *talk) (h heard) {
+// begun waits for a chat's first answer.
+func (l homeLab) begun(t *chat) (h heard) {
 	l.Helper()
 	for end := time.Now().Add(forAnswer); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		var n int
@@ -221,8 +221,8 @@ func (l homeLab) begun(t *talk) (h heard) {
 	return h
 }
 
-// goesOn waits until a talk is answered, and returns as whom it is seen.
-func (l homeLab) goesOn(t *talk) (seen netip.Addr) {
+// goesOn waits until a chat is answered, and returns as whom it is seen.
+func (l homeLab) goesOn(t *chat) (seen netip.Addr) {
 	l.Helper()
 	begin := time.Now()
 	l.soon(func() string {
@@ -238,8 +238,8 @@ func (l homeLab) goesOn(t *talk) (seen netip.Addr) {
 	return seen
 }
 
-// complete waits until all that a talk has said since some time is answered.
-func (l homeLab) complete(t *talk, since time.Time) {
+// complete waits until all that a chat has said since some time is answered.
+func (l homeLab) complete(t *chat, since time.Time) {
 	l.Helper()
 	now := time.Now()
 	l.soon(func() string {
