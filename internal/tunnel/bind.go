@@ -19,7 +19,7 @@ import (
 // source if not (send4 in drivers/net/wireguard/socket.c). bind asks the same, once for each
 // path after each change in the namespace.
 type bind struct {
-	conn.Bind // *conn.StdNetBind
+	conn.Bind // a whole
 	watch     *watch
 	roaming
 
@@ -44,7 +44,7 @@ var errNoEndpoint = errors.New("no known endpoint for peer")
 // newBind returns a closed bind. It fills moved, if that is empty, when a peer's endpoint
 // has changed by itself.
 func newBind(w *watch, moved chan<- struct{}) *bind {
-	return &bind{Bind: conn.NewStdNetBind(), watch: w, roaming: newRoaming(moved)}
+	return &bind{Bind: newWhole(), watch: w, roaming: newRoaming(moved)}
 }
 
 // Open implements conn.Bind.
