@@ -22,6 +22,7 @@ type fakeWays struct {
 	routes   map[state.RouteKey]state.Route
 	rules    map[state.Rule]bool
 	forgot   []uint32
+	towards  []netip.Prefix
 	answers  []uint8 // to forgotten flows, by the first byte of their mark
 	reports  map[string]func(health.Status)
 }
@@ -47,6 +48,12 @@ func (f *fakeWays) into(m *Machine) {
 		defer f.mu.Unlock()
 		f.forgot = append(f.forgot, mark)
 		return []kernel.Tuple{{Protocol: uint8(mark >> 24)}}, nil
+	}
+	m.ForgetTowards = func(_ context.Context, to ...netip.Prefix) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.towards = append(f.towards, to...)
+		return nil
 	}
 	m.ForgetAnswers = func(_ context.Context, to []kernel.Tuple) error {
 		f.mu.Lock()

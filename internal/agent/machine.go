@@ -167,6 +167,8 @@ type Machine struct {
 	ForgetFlows func(ctx context.Context, mark, mask uint32, sources ...netip.Prefix) ([]kernel.Tuple, error)
 	// ForgetAnswers has it forget what answers to such made.
 	ForgetAnswers func(ctx context.Context, to []kernel.Tuple) error
+	// ForgetTowards has it forget the connections to some prefixes, but TCP's.
+	ForgetTowards func(ctx context.Context, to ...netip.Prefix) error
 	// MAC returns the key of a segment.
 	MAC func(s key.Store, name string) (mac.Key, error)
 	// Resolve finds where the endpoints lead.

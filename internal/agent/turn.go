@@ -17,10 +17,11 @@ import (
 // are forgotten, and the next packet begins a new connection.
 
 // forgetting is what is to be forgotten: the flows with a mark, of a source; the zero Prefix is
-// any.
+// any. Or all that were opened towards the source.
 type forgetting struct {
-	mark   uint32
-	source netip.Prefix
+	mark    uint32
+	source  netip.Prefix
+	towards bool
 }
 
 // turns reports whether packets of some source find their exit by other compiled rules or routes
@@ -31,21 +32,35 @@ func (e *egress) turns(before, after *state.Router) bool {
 		return false
 	}
 	sources := otherExits(before, after)
+	for _, p := range sources {
+		e.forgetBack(after, p)
+	}
 	for _, r := range []*state.Router{before, after} {
 		for _, p := range sources {
 			// Where nothing was known of the source: an exit whose home was told before it.
-			e.pending[forgetting{0, p}] = true
+			e.pending[forgetting{source: p}] = true
 			if r.Egress != nil && r.Egress.Exit != 0 {
-				e.pending[forgetting{r.Egress.Exit, p}] = true
+				e.pending[forgetting{mark: r.Egress.Exit, source: p}] = true
 			}
 			for _, u := range r.Uplinks {
 				if u.Pin != 0 {
-					e.pending[forgetting{u.Pin, p}] = true
+					e.pending[forgetting{mark: u.Pin, source: p}] = true
 				}
 			}
 		}
 	}
 	return len(sources) > 0
+}
+
+// forgetBack has forgotten what was opened towards a source, at routers between it and an exit.
+// Where the way there is another than the way back, conntrack has only met the answers, and
+// takes the source's own packets for answers to these: as such they would go back to the exit
+// that it had, and leave here as they are. At home it has met both.
+func (e *egress) forgetBack(r *state.Router, source netip.Prefix) {
+	home := slices.ContainsFunc(r.LANs, func(l state.LAN) bool { return slices.ContainsFunc(l.Prefixes, source.Overlaps) })
+	if !home {
+		e.pending[forgetting{source: source, towards: true}] = true
+	}
 }
 
 // otherExits returns the sources whose packets find their exit by other compiled rules and
@@ -92,11 +107,12 @@ func (e *egress) turned(source netip.Prefix, towards bool) {
 	case towards:
 		for _, u := range r.Uplinks {
 			if u.Pin != 0 {
-				e.pending[forgetting{u.Pin, source}] = true
+				e.pending[forgetting{mark: u.Pin, source: source}] = true
 			}
 		}
 	case r.Egress.Exit != 0:
-		e.pending[forgetting{r.Egress.Exit, source}] = true
+		e.pending[forgetting{mark: r.Egress.Exit, source: source}] = true
+		e.forgetBack(&r, source)
 	}
 	e.mu.Unlock()
 	poke(e.wake)
@@ -156,30 +172,40 @@ func (e *egress) forget(ctx context.Context, r *state.Router) error {
 	e.pending = map[forgetting]bool{}
 	e.mu.Unlock()
 	sources := map[uint32][]netip.Prefix{}
+	var back []netip.Prefix
 	for f := range pending {
-		if _, all := pending[forgetting{mark: f.mark}]; !all {
+		if f.towards {
+			back = append(back, f.source)
+		} else if _, all := pending[forgetting{mark: f.mark}]; !all {
 			sources[f.mark] = append(sources[f.mark], f.source)
 		} else {
 			sources[f.mark] = nil
 		}
 	}
 	var errs []error
+	done := func(err error, what func(forgetting) bool) {
+		errs = append(errs, err)
+		if err == nil || errors.Is(err, errors.ErrUnsupported) {
+			return
+		}
+		e.mu.Lock()
+		for f := range pending {
+			if what(f) {
+				e.pending[f] = true
+			}
+		}
+		e.mu.Unlock()
+	}
+	if len(back) > 0 {
+		done(e.machine.ForgetTowards(ctx, back...), func(f forgetting) bool { return f.towards })
+	}
 	for mark, of := range sources {
 		flows, err := e.machine.ForgetFlows(ctx, mark, r.Egress.Mask, of...)
 		e.answers = append(e.answers, answers{flows, time.Now(), 0})
-		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			e.mu.Lock()
-			for f := range pending {
-				if f.mark == mark {
-					e.pending[f] = true
-				}
-			}
-			e.mu.Unlock()
-		}
-		errs = append(errs, err)
+		done(err, func(f forgetting) bool { return f.mark == mark && !f.towards })
 	}
 	err := errors.Join(errs...)
-	if len(sources) > 0 || err != nil {
+	if len(pending) > 0 || err != nil {
 		e.problems.set("flows", err)
 	}
 	if errors.Is(err, errors.ErrUnsupported) {

@@ -42,7 +42,7 @@ func (a *app) agentMachine() agent.Machine {
 			return agentTable{agentKernel{k}, o}, nil
 		},
 		Check:       health.Run,
-		ForgetFlows: kernel.ForgetFlows, ForgetAnswers: kernel.ForgetAnswers,
+		ForgetFlows: kernel.ForgetFlows, ForgetAnswers: kernel.ForgetAnswers, ForgetTowards: kernel.ForgetTowards,
 		Meter: func() (agent.Meter, error) { return kernel.OpenMeter() },
 		Eyes: func(w agent.Wanted) (agent.Eyes, error) {
 			k, err := a.open(w.Router, w.Keys)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -136,21 +135,18 @@ func (f *flow) take(answer string) {
 	f.last, _ = strconv.Atoi(number)
 }
 
-// answered waits until a question is answered that was asked from now on, with one of these
-// addresses, and returns it.
-func (f *flow) answered(want ...netip.Addr) netip.Addr {
+// answered waits until a question is answered that was asked from now on, with an address.
+func (f *flow) answered(want netip.Addr) {
 	f.Helper()
 	f.mu.Lock()
 	now := f.sent
 	f.mu.Unlock()
-	var seen netip.Addr
 	f.soon(func() string {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if seen = f.seen; f.last <= now || !slices.Contains(want, seen) {
-			return fmt.Sprintf("%s is seen as %s, and not as %s: %d of %d questions were answered", f.about, seen, want, f.last, f.sent)
+		if f.last <= now || f.seen != want {
+			return fmt.Sprintf("%s is seen as %s, and not as %s: %d of %d questions were answered", f.about, f.seen, want, f.last, f.sent)
 		}
 		return ""
 	})
-	return seen
 }

@@ -325,13 +325,7 @@ func (l exitLab) applies(network string, sites ...string) {
 	file := filepath.Join(l.lab.Dir(), "network.yaml")
 	l.do(os.WriteFile(file, []byte(network), 0o600))
 	if len(sites) == 0 {
-		nodes, err := l.lab.Nodes()
-		l.do(err)
-		for _, n := range nodes {
-			if n.Kind == lab.RouterNode {
-				sites = append(sites, n.Name)
-			}
-		}
+		sites = l.routers()
 	}
 	for _, site := range sites {
 		l.in(site, binary, "apply", file, "--site", site, "--keys", filepath.Join(l.lab.Dir(), "keys"), "--partial")

@@ -74,6 +74,15 @@ func ForgetAnswers(ctx context.Context, to []Tuple) error {
 	return flowsError("forget answers", forgetFlows(ctx, 0, 0, func(f flow) bool { return answers[f.decode()] }))
 }
 
+// ForgetTowards deletes the conntrack entries that were opened towards some prefixes, but not
+// those of TCP, of which it is known who opened them.
+func ForgetTowards(ctx context.Context, prefixes ...netip.Prefix) error {
+	return flowsError("forget flows by their destination", forgetFlows(ctx, 0, 0, func(f flow) bool {
+		t := f.decode()
+		return t.Protocol != unix.IPPROTO_TCP && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(t.Dst.Addr()) })
+	}))
+}
+
 // Tuple is what a flow is known by, in the direction in which it was opened. Ports are 0 where
 // the protocol has none.
 type Tuple struct {

@@ -137,6 +137,35 @@ func TestForgetAnswersOfForgottenFlows(t *testing.T) {
 	}
 }
 
+func TestForgetTowardsForgetsByDestination(t *testing.T) {
+	namespace(t)
+	nftLoad(t, marking)
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		udpTo(t, host, 0, 1002)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, x := range []struct {
+		prefix string
+		left   int
+	}{{"127.1.0.0/16", 3}, {"127.0.0.0/16", 2}, {"::/64", 1}} {
+		if err := ForgetTowards(context.Background(), netip.MustParsePrefix(x.prefix)); err != nil {
+			t.Fatal(err)
+		}
+		if got := flowsOf(t); len(got) != x.left {
+			t.Errorf("after those to %s were forgotten %q are left", x.prefix, got)
+		}
+	}
+}
+
 // More than fit into one datagram, some of which end while they are deleted.
 func TestForgetFlowsForgetsMany(t *testing.T) {
 	namespace(t)
