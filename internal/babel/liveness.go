@@ -48,6 +48,19 @@ func (n *neighbour) suspectNow() {
 	}
 }
 
+// warns looks whether our own way to a destination still lives when a neighbour has lost its
+// way there: it may have gone by the same router, of whose death we would hear nothing for long
+// on a link that carries nothing.
+func (n *neighbour) warns(e *entry) {
+	r := e.selected
+	if r == nil || r.neighbour == n || e.route(n) == nil {
+		return
+	}
+	if l := r.neighbour.link; l.Tunnel && !l.active() {
+		r.neighbour.suspectNow()
+	}
+}
+
 // onOverdue runs when a sign of life is overdue, and then as long as none comes.
 func (n *neighbour) onOverdue(now Time) {
 	if !n.alive {

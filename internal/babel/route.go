@@ -248,6 +248,9 @@ func (n *neighbour) takeUpdate(u wire.Update) {
 		u.Metric = wire.Infinity
 	}
 	if u.Metric == wire.Infinity {
+		if e != nil {
+			n.warns(e)
+		}
 		switch {
 		case e == nil:
 		case u.Silent != 0:

@@ -237,6 +237,7 @@ func (l exitLab) browses(from string) {
 
 // overheard is what passes a device, both ways.
 type overheard struct {
+	again func() // what is to be overheard, once more; nil: it goes on by itself, or was
 	exitLab
 	where string
 	file  *os.File
@@ -299,6 +300,9 @@ func (o *overheard) take(b []byte) {
 func (o *overheard) sources(want ...netip.Addr) {
 	o.Helper()
 	o.soon(func() string {
+		if o.again != nil {
+			o.again()
+		}
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		for _, a := range want {
