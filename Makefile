@@ -40,8 +40,8 @@ bin/golangci-lint: tools/go.mod tools/go.sum
 lint: bin/golangci-lint
 	bin/golangci-lint run ./...
 
-unit:
-	go test -count=1 -timeout 15m ./...
+unit: # labs mostly wait: more of them at once than there are cores
+	go test -count=1 -timeout 15m -parallel 4 ./...
 
 race: ## what is concurrent, under the race detector
 	CGO_ENABLED=1 go test -count=1 -timeout 15m -race $(RACE)

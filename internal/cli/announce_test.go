@@ -101,6 +101,7 @@ func (l testLab) lost(router, host, to string) {
 }
 
 func TestALANIsAnnouncedWhileItWorks(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := up(t, "behind", behindNetwork, "")
 	l.reached()
 	for _, c := range []struct {

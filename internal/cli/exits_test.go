@@ -148,6 +148,7 @@ func (l exitLab) standWithout(talks []*session, site, harm string) {
 // live through it: to the router itself, and to a host behind it. What the LAN begins then
 // leaves by the exit, and what it began before is not stuck.
 func TestExitOnAndOff(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upExits(t, "switch", switchNetwork, switchPaths)
 	const service, forwarded = 7001, 7002
 	l.mirror("op2", service, l.addresses("op2")...)
@@ -212,6 +213,7 @@ paths: [{between: [op1, op3], rtt: 10ms}, {between: [op2, op3], rtt: 10ms}]
 // When the exit dies, or its provider, the next one takes over, and hands back to it. Flows go
 // on, by the address of who has them.
 func TestTheNextExitTakesOver(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upExits(t, "line", lineNetwork, linePaths)
 	l.leavesAt("op2.host", "op1")
 	flows := map[bool]*flow{}

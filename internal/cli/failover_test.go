@@ -137,6 +137,7 @@ func (l homeLab) staysOn(x *chat, device string, since time.Time) {
 
 // A provider dies without a word, under load, and comes back.
 func TestAProviderDies(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upDies(t)
 	begin := time.Now()
 	time.Sleep(time.Second)

@@ -103,6 +103,7 @@ func (f foreign) run(l testLab, key string) (end func()) {
 // A router that is no site, babeld or BIRD, takes part in the network: as far as the file
 // lets it.
 func TestForeignRouterOnALAN(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := up(t, "foreign", foreignNetwork, "")
 	l.reached()
 	open, err := lab.Open(l.name)

@@ -200,6 +200,7 @@ func (l exitLab) processes(node, words string) (pids []string) {
 }
 
 func TestNothingLeaks(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upBlocked(t, "leaks", blockedExits)
 	l.leavesAt("op2.host", "op1")
 	l.in("op2", binary, "down")
@@ -287,6 +288,7 @@ const ownExits = "exits: [{for: op2, via: [op1, op3], otherwise: block, router: 
 
 // What the router itself sends leaves by the exit too, or not at all; but it comes up.
 func TestNothingOfTheRouterLeaks(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upBlocked(t, "leaksown", ownExits)
 	l.leavesAt("op2", "op1")
 	l.in("op2", binary, "down")

@@ -82,6 +82,7 @@ sites:
 }
 
 func TestEveryPairIsReached(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for i, n := range networks {
 		t.Run(n.name, func(t *testing.T) {
 			l := up(t, fmt.Sprintf("net%d", i), "network: n\noverlay: 10.9.0.0/16\nsettings: {port: 30000}\n"+n.file, n.lab)
@@ -91,6 +92,7 @@ func TestEveryPairIsReached(t *testing.T) {
 }
 
 func TestEveryPairOfTheExamplesIsReached(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, name := range []string{"home", "dorm", "overlap", "relay", "two-uplinks"} {
 		t.Run(name, func(t *testing.T) {
 			network, err := os.ReadFile("../../examples/" + name + ".yaml")

@@ -62,6 +62,7 @@ func (l testLab) othersHold() string {
 
 // The example runs word for word, and beside others that balance, too.
 func TestTwoUplinksBesideOthers(t *testing.T) {
+	t.Parallel() // it mostly waits
 	network, err := os.ReadFile("../../examples/two-uplinks.yaml")
 	if err != nil {
 		t.Fatal(err)

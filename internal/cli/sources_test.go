@@ -77,7 +77,7 @@ func TestRoutesForSomeSourcesOnly(t *testing.T) {
 	}
 	// A rule that another program takes away comes back, and an agent that was killed took
 	// nothing away.
-	l.in("a", "ip", "rule", "del", "pref", "560")
+	l.in("a", "ip", "rule", "del", "pref", "559")
 	goes("10.1.0.10", "198.51.100.7", "wg-c")
 	l.in("a", "sh", "-c", "kill -9 $(cat "+agentPID+")")
 	if got := way("10.1.0.10", "198.51.100.7"); got != "wg-c" {

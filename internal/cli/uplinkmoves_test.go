@@ -10,6 +10,7 @@ import (
 
 // Nobody asks through these uplinks whether they work: only the kernel says that one is gone.
 func TestAPulledCableIsLeftAtOnce(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upTwo(t, "cable")
 	begin := time.Now()
 	var moves, stays []*chat
@@ -74,6 +75,7 @@ links: mesh
 
 // A leased address changes, and the gateway with it, and then the address alone.
 func TestALeaseMoves(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := twoUplinks{homeLab: open(t, "lease", leaseNetwork, twoLab)}
 	l.reached()
 	inet, shop := l.outside("inet", "eth0", false), l.outside("shop.host", "eth0", false)

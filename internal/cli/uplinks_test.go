@@ -165,6 +165,7 @@ func (l homeLab) rightSources() {
 // a LAN or from another site's; and who opens its own router's outer address from the LAN gets
 // its answer from there.
 func TestAnswersLeaveByTheUplinkTheyCameIn(t *testing.T) {
+	t.Parallel() // it mostly waits
 	l := upTwo(t, "answers")
 	l.answered()
 	t.Run("main's default route leads into a tunnel", func(t *testing.T) { l.of(t).careless() })
