@@ -276,7 +276,25 @@ func (e *egress) bring(ctx context.Context, r *state.Router, l egressLayout) err
 	for _, d := range have {
 		there[defaultKey{d.Table, d.IPv6}] = d
 	}
-	errs, refused := []error{nil}, map[string]bool{}
+	ops, err := e.ops(ctx, tables, protocol, l)
+	if err != nil {
+		return err
+	}
+	some := func(verb bool, route bool) (out []plan.Op) {
+		for _, op := range ops {
+			object := op.Object
+			if op.Verb == plan.Remove {
+				object = op.Before
+			}
+			if _, is := object.(plan.Route); is == route && (op.Verb == plan.Remove) != verb {
+				out = append(out, op)
+			}
+		}
+		return out
+	}
+	// What is near before what leads everywhere, and the other way round where it goes: nothing
+	// near goes by a gateway in between.
+	errs, refused := []error{e.apply(ctx, some(true, true))}, map[string]bool{}
 	// The shared table last: it leaves out who is refused.
 	keys := sortedDefaults(l.defaults)
 	slices.SortStableFunc(keys, func(a, b defaultKey) int { return len(l.defaults[a].Hops) - len(l.defaults[b].Hops) })
@@ -292,18 +310,20 @@ func (e *egress) bring(ctx context.Context, r *state.Router, l egressLayout) err
 			errs, refused[want.Hops[0].Device] = append(errs, err), true
 		}
 	}
-	ops, err := e.ops(ctx, tables, protocol, l)
-	errs = append(errs, err, e.apply(ctx, ops))
+	errs = append(errs, e.apply(ctx, some(true, false)), e.apply(ctx, some(false, false)))
 	for _, k := range sortedDefaults(there) {
 		if _, wanted := l.defaults[k]; !wanted {
 			errs = append(errs, e.ways.SetDefault(ctx, protocol, kernel.Default{Table: k.table, IPv6: k.six, Metric: there[k].Metric}))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, e.apply(ctx, some(false, true)))...)
 }
 
 // apply carries operations out, one by one where the kernel refuses any.
 func (e *egress) apply(ctx context.Context, ops []plan.Op) error {
+	if len(ops) == 0 {
+		return nil
+	}
 	if err := e.ways.Apply(ctx, ops); err == nil || len(ops) < 2 || ctx.Err() != nil {
 		return err
 	}
