@@ -177,6 +177,7 @@ func TestUplinksAreFollowed(t *testing.T) {
 			t.Errorf("forgot the flows of %#x, want those that left by eth1", f.forgot)
 		}
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		if !slices.Equal(f.answers, []uint8{0x11, 0x11}) {
 			t.Errorf("forgot answers to %#x, want twice to those", f.answers)
 		}
