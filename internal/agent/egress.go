@@ -3,22 +3,16 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"reflect"
-	"slices"
 	"sync"
 	"time"
 
 	"tombolo/internal/api"
 	"tombolo/internal/health"
 	"tombolo/internal/kernel"
-	"tombolo/internal/plan"
 	"tombolo/internal/state"
 )
-
-// specificsMost is how many routes of main an uplink's table takes over.
-const specificsMost = 256
 
 // egressLook is how often the uplinks are looked at without being told of a change.
 const egressLook = 30 * time.Second
@@ -52,13 +46,6 @@ type egress struct {
 	seen    map[string]absence // the uplinks' devices
 	missing map[string]bool    // those that have just lost what they had
 	answers []answers
-}
-
-// checking is a check that runs.
-type checking struct {
-	of     state.Uplink
-	cancel context.CancelFunc
-	done   chan struct{}
 }
 
 // sweepRequest asks for everything to be taken away.
@@ -201,7 +188,7 @@ func (e *egress) pass(ctx context.Context) error {
 			return err
 		}
 		if !there {
-			delete(e.missing, u.Device)
+			e.forgetDevice(u.Device)
 			continue
 		}
 		s, err := e.ways.Specifics(ctx, u.Device, specificsMost)
@@ -221,162 +208,6 @@ func (e *egress) pass(ctx context.Context) error {
 	e.last = r
 	e.settle(&r, l, down)
 	return errors.Join(err, e.forget(ctx, &r))
-}
-
-// absent is how long an uplink may be without address or gateway before that counts: a DHCP
-// client takes them away and puts them back when it renews a lease.
-const absent = 500 * time.Millisecond
-
-// absence is an uplink's device as it was before it lost what it had.
-type absence struct {
-	device    kernel.Device
-	specifics []state.Route
-	since     time.Time // zero: it has all
-}
-
-// patience returns an uplink's device as it is, or for a moment as it was.
-func (e *egress) patience(u state.Uplink, d kernel.Device, specifics []state.Route) (kernel.Device, []state.Route) {
-	before := e.seen[u.Device]
-	lost := false
-	for _, six := range []bool{false, true} {
-		lost = lost || wayOut(u, before.device, true, six).there && !wayOut(u, d, true, six).there
-	}
-	if !lost || !d.Up || !d.Carrier {
-		e.seen[u.Device] = absence{d, specifics, time.Time{}}
-		delete(e.missing, u.Device)
-		return d, specifics
-	}
-	if before.since.IsZero() {
-		before.since = time.Now()
-		e.seen[u.Device], e.missing[u.Device] = before, true
-	}
-	if time.Since(before.since) >= absent {
-		e.seen[u.Device] = absence{d, specifics, time.Time{}}
-		delete(e.missing, u.Device)
-		return d, specifics
-	}
-	return before.device, before.specifics
-}
-
-// bring makes the kernel hold a layout, what is new before what goes. What is refused keeps
-// nothing else from being done.
-func (e *egress) bring(ctx context.Context, r *state.Router, l egressLayout) error {
-	tables := tablesOf(r)
-	for _, t := range tablesOf(&e.last) { // of an uplink that is none any more
-		if !slices.Contains(tables, t) {
-			tables = append(tables, t)
-		}
-	}
-	protocol := r.Owner.Following()
-	have, err := e.ways.Defaults(ctx, tables, protocol)
-	if err != nil {
-		return fmt.Errorf("read the uplinks' default routes: %w", err)
-	}
-	there := map[defaultKey]kernel.Default{}
-	for _, d := range have {
-		there[defaultKey{d.Table, d.IPv6}] = d
-	}
-	ops, err := e.ops(ctx, tables, protocol, l)
-	if err != nil {
-		return err
-	}
-	some := func(verb bool, route bool) (out []plan.Op) {
-		for _, op := range ops {
-			object := op.Object
-			if op.Verb == plan.Remove {
-				object = op.Before
-			}
-			if _, is := object.(plan.Route); is == route && (op.Verb == plan.Remove) != verb {
-				out = append(out, op)
-			}
-		}
-		return out
-	}
-	// What is near before what leads everywhere, and the other way round where it goes: nothing
-	// near goes by a gateway in between.
-	errs, refused := []error{e.apply(ctx, some(true, true))}, map[string]bool{}
-	// The shared table last: it leaves out who is refused.
-	keys := sortedDefaults(l.defaults)
-	slices.SortStableFunc(keys, func(a, b defaultKey) int { return len(l.defaults[a].Hops) - len(l.defaults[b].Hops) })
-	for _, k := range keys {
-		want := l.defaults[k]
-		if r.Egress != nil && k.table == r.Egress.Table {
-			want.Hops = slices.DeleteFunc(slices.Clone(want.Hops), func(h kernel.Hop) bool { return refused[h.Device] })
-		}
-		if there[k].Equal(want) {
-			continue
-		}
-		if err := e.ways.SetDefault(ctx, protocol, want); err != nil {
-			errs, refused[want.Hops[0].Device] = append(errs, err), true
-		}
-	}
-	errs = append(errs, e.apply(ctx, some(true, false)), e.apply(ctx, some(false, false)))
-	for _, k := range sortedDefaults(there) {
-		if _, wanted := l.defaults[k]; !wanted {
-			errs = append(errs, e.ways.SetDefault(ctx, protocol, kernel.Default{Table: k.table, IPv6: k.six, Metric: there[k].Metric}))
-		}
-	}
-	return errors.Join(append(errs, e.apply(ctx, some(false, true)))...)
-}
-
-// apply carries operations out, one by one where the kernel refuses any.
-func (e *egress) apply(ctx context.Context, ops []plan.Op) error {
-	if len(ops) == 0 {
-		return nil
-	}
-	if err := e.ways.Apply(ctx, ops); err == nil || len(ops) < 2 || ctx.Err() != nil {
-		return err
-	}
-	var errs []error
-	for _, op := range ops {
-		errs = append(errs, e.ways.Apply(ctx, []plan.Op{op}))
-	}
-	return errors.Join(errs...)
-}
-
-// ops returns what is to be done about the subnets' routes, and the rules.
-func (e *egress) ops(ctx context.Context, tables []uint32, protocol uint8, l egressLayout) ([]plan.Op, error) {
-	routes, err := e.ways.Routes(ctx, tables, protocol)
-	if err != nil && len(tables) > 0 {
-		return nil, fmt.Errorf("read the uplinks' routes: %w", err)
-	}
-	rules, err := e.ways.Rules(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read the uplinks' rules: %w", err)
-	}
-	var ops, removals []plan.Op
-	here := map[state.RouteKey]state.Route{}
-	for _, r := range routes {
-		if r.Dst.Bits() == 0 {
-			continue
-		}
-		here[r.Key()] = r
-		if _, wanted := l.routes[r.Key()]; !wanted {
-			removals = append(removals, plan.Op{Verb: plan.Remove, Before: plan.Route{Route: r}})
-		}
-	}
-	for _, k := range slices.SortedFunc(maps.Keys(l.routes), compareKeys) {
-		want := l.routes[k]
-		switch old, met := here[k]; {
-		case !met:
-			ops = append(ops, plan.Op{Verb: plan.Add, Object: plan.Route{Route: want}})
-		case old != want:
-			ops = append(ops, plan.Op{Verb: plan.Change, Object: plan.Route{Route: want}, Before: plan.Route{Route: old}})
-		}
-	}
-	known := map[state.Rule]bool{}
-	for _, r := range rules {
-		known[r] = true
-		if !l.rules[r] {
-			removals = append(removals, plan.Op{Verb: plan.Remove, Before: plan.Rule{Rule: r}})
-		}
-	}
-	for _, r := range slices.SortedFunc(maps.Keys(l.rules), state.CompareRules) {
-		if !known[r] {
-			ops = append(ops, plan.Op{Verb: plan.Add, Object: plan.Rule{Rule: r}})
-		}
-	}
-	return append(ops, removals...), nil
 }
 
 // settle tells what is different now, and has the flows forgotten that left by an uplink that
@@ -424,53 +255,6 @@ func (e *egress) settle(r *state.Router, l egressLayout, down map[string]bool) {
 	}
 }
 
-// check starts and ends checks, so that there are those of r; none where it is nil.
-func (e *egress) check(ctx context.Context, r *state.Router) {
-	wanted := map[string]state.Uplink{}
-	if r != nil && r.Egress != nil {
-		for _, u := range r.Uplinks {
-			if u.Check != nil {
-				wanted[u.Device] = u
-			}
-		}
-	}
-	for device, c := range e.checks {
-		if u, still := wanted[device]; still && u.Mark == c.of.Mark && reflect.DeepEqual(u.Check, c.of.Check) {
-			continue
-		}
-		c.cancel()
-		<-c.done
-		delete(e.checks, device)
-		e.mu.Lock()
-		delete(e.health, device)
-		e.mu.Unlock()
-	}
-	for device, u := range wanted {
-		if e.checks[device] != nil {
-			continue
-		}
-		c := &checking{of: u, done: make(chan struct{})}
-		var life context.Context
-		life, c.cancel = context.WithCancel(ctx)
-		e.checks[device] = c
-		go func() {
-			defer close(c.done)
-			e.machine.Check(life, *u.Check, device, u.Mark, func(s health.Status) { e.heard(device, s) })
-		}()
-	}
-}
-
-// heard takes what a check says.
-func (e *egress) heard(device string, s health.Status) {
-	e.mu.Lock()
-	was, known := e.health[device]
-	e.health[device] = s
-	e.mu.Unlock()
-	if !known || was.Up != s.Up {
-		poke(e.wake)
-	}
-}
-
 // retire takes everything away; also where run has ended.
 func (e *egress) retire(ctx context.Context) error {
 	s := sweepRequest{make(chan error, 1)}
@@ -507,36 +291,4 @@ func (e *egress) sweep(ctx context.Context) error {
 	e.working = nil
 	e.mu.Unlock()
 	return errors.Join(err, also)
-}
-
-// tablesOf returns the tables that follow a router's uplinks.
-func tablesOf(r *state.Router) []uint32 {
-	var out []uint32
-	if r.Egress == nil {
-		return nil
-	}
-	if r.Egress.Table != 0 {
-		out = append(out, r.Egress.Table)
-	}
-	for _, u := range r.Uplinks {
-		if u.Table != 0 {
-			out = append(out, u.Table)
-		}
-	}
-	return out
-}
-
-func sortedDefaults(m map[defaultKey]kernel.Default) []defaultKey {
-	return slices.SortedFunc(maps.Keys(m), func(a, b defaultKey) int {
-		if a.table != b.table {
-			return int(a.table) - int(b.table)
-		}
-		if a.six == b.six {
-			return 0
-		}
-		if b.six {
-			return -1
-		}
-		return 1
-	})
 }
