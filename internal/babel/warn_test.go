@@ -14,7 +14,8 @@ func TestARetractionHasTheOwnWayLookedAt(t *testing.T) {
 	k := key("10.1.0.0/16")
 	a.announce(k, router(1), 1, 0)
 	b.announce(k, router(1), 1, 500)
-	r.run(30 * time.Second) // idle
+	a.every = 4 * time.Second // idle
+	r.run(30 * time.Second)
 	r.want(k, "a")
 	for heard := r.neighbour(a).Heard; r.neighbour(a).Heard == heard; { // its next hello is far
 		r.run(10 * time.Millisecond)
