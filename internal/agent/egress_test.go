@@ -242,3 +242,47 @@ func TestUplinksAreFollowed(t *testing.T) {
 		}
 	})
 }
+
+// A hop that the kernel refuses is left out of what all uplinks share, and put there once it
+// is taken; where it is the only one there is no such route meanwhile, and no harm.
+func TestARefusedUplinkIsLeftOut(t *testing.T) {
+	both := map[string]kernel.Device{"eth1": eth1(), "eth2": eth2()}
+	first := map[string]kernel.Device{"eth1": eth1()}
+	for name, c := range map[string]struct {
+		devices map[string]kernel.Device
+		refuses string
+		want    []kernel.Hop
+	}{
+		"the first of two": {both, "eth1", []kernel.Hop{{Device: "eth2", Gateway: netip.MustParseAddr("198.51.100.1"), OnLink: true, Weight: 1}}},
+		"the second":       {both, "eth2", []kernel.Hop{{Device: "eth1", Gateway: netip.MustParseAddr("192.0.2.1"), OnLink: true, Weight: 3}}},
+		"the only one":     {first, "eth1", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeWays()
+				f.devices, f.refuses = c.devices, c.refuses
+				var m Machine
+				f.into(&m)
+				h := newHub(quietLog())
+				e := newEgress(&m, h, newProblems(h))
+				e.changed = func() {}
+				go e.run(t.Context())
+				r := office()
+				e.follow(Wanted{Router: r})
+				synctest.Wait()
+				f.mu.Lock()
+				shared := f.defaults[defaultKey{r.Egress.Table, false}].Hops
+				f.refuses = ""
+				f.mu.Unlock()
+				if !slices.Equal(shared, c.want) {
+					t.Errorf("what all share has the hops %v, want %v", shared, c.want)
+				}
+				time.Sleep(2 * egressLook)
+				synctest.Wait()
+				if d := cmp.Diff(layEgress(&r, c.devices, allSpecifics(c.devices), nil).words(), f.held()); d != "" {
+					t.Errorf("once it is taken (-wanted +held):\n%s", d)
+				}
+			})
+		})
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"tombolo/internal/health"
 	"tombolo/internal/kernel"
 	"tombolo/internal/plan"
@@ -25,6 +27,7 @@ type fakeWays struct {
 	towards  []netip.Prefix
 	answers  []uint8 // to forgotten flows, by the first byte of their mark
 	reports  map[string]func(health.Status)
+	refuses  string // the device whose hops are refused
 }
 
 func newFakeWays() *fakeWays {
@@ -120,6 +123,11 @@ func (f *fakeWays) Defaults(_ context.Context, tables []uint32, _ uint8) ([]kern
 func (f *fakeWays) SetDefault(_ context.Context, _ uint8, d kernel.Default) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, h := range d.Hops {
+		if h.Device == f.refuses {
+			return unix.ENETDOWN
+		}
+	}
 	k := defaultKey{d.Table, d.IPv6}
 	if f.defaults[k] = d; len(d.Hops) == 0 {
 		delete(f.defaults, k)
