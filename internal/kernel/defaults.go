@@ -180,10 +180,7 @@ func (k *Kernel) Defaults(ctx context.Context, tables []uint32, protocol uint8) 
 	if err != nil {
 		return nil, err
 	}
-	devices := make(map[int]string, len(links))
-	for _, l := range links {
-		devices[l.index] = l.name
-	}
+	devices := deviceNames(links)
 	tables = slices.Compact(slices.Sorted(slices.Values(tables)))
 	var out []Default
 	for _, table := range tables {

@@ -94,6 +94,15 @@ func (k *Kernel) readLinks() ([]link, error) {
 	return links, wrap("read interfaces", err)
 }
 
+// deviceNames returns the names of links by their indexes.
+func deviceNames(links []link) map[int]string {
+	names := make(map[int]string, len(links))
+	for _, l := range links {
+		names[l.index] = l.name
+	}
+	return names
+}
+
 // errNoDevice says that an interface does not exist.
 var errNoDevice = unix.ENODEV
 

@@ -23,10 +23,7 @@ func (k *Kernel) Read(ctx context.Context, want state.Router) (state.Router, err
 	if err != nil {
 		return state.Router{}, err
 	}
-	devices := make(map[int]string, len(links))
-	for _, l := range links {
-		devices[l.index] = l.name
-	}
+	devices := deviceNames(links)
 	if have.Interfaces, err = k.readInterfaces(links, want); err != nil {
 		return state.Router{}, err
 	}

@@ -195,10 +195,7 @@ func (k *Kernel) Routes(ctx context.Context, tables []uint32, protocol uint8) ([
 	if err != nil {
 		return nil, err
 	}
-	devices := make(map[int]string, len(links))
-	for _, l := range links {
-		devices[l.index] = l.name
-	}
+	devices := deviceNames(links)
 	var out []state.Route
 	for _, table := range tables {
 		for _, six := range []bool{false, true} {

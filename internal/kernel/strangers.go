@@ -84,7 +84,7 @@ func strangeRoutes(s *socket, six bool, protocols []uint8, ours func(uint32) boo
 		table    uint32
 		protocol uint8
 	}
-	names := deviceNames()
+	names := namesOfThisNamespace()
 	var w writer
 	h := make([]byte, unix.SizeofRtMsg)
 	h[0] = family(six)
@@ -112,7 +112,8 @@ func strangeRoutes(s *socket, six bool, protocols []uint8, ours func(uint32) boo
 	}), err
 }
 
-func deviceNames() map[int]string {
+// namesOfThisNamespace are the devices' names as package net reads them, without a Kernel.
+func namesOfThisNamespace() map[int]string {
 	devices, _ := net.Interfaces() // without a name a route is still one
 	names := make(map[int]string, len(devices))
 	for _, d := range devices {
