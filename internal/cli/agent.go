@@ -249,9 +249,29 @@ func (a *app) retireAgent(ctx context.Context) error {
 	if free(ctx, f) {
 		return err
 	}
-	var pid int
-	if _, scanErr := fmt.Fscan(f, &pid); scanErr != nil || pid <= 1 {
-		return fmt.Errorf("the agent does not end: %w", errors.Join(err, ctx.Err()))
+	if killErr := a.killAgent(); killErr != nil {
+		return errors.Join(killErr, err)
+	}
+	return nil
+}
+
+// agentHangs reports whether an agent runs and does not say how it is.
+func (a *app) agentHangs(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err := api.One(ctx, a.socketPath(), api.Request{Do: api.DoStatus})
+	return err != nil && !errors.Is(err, api.ErrNoAgent)
+}
+
+// killAgent ends an agent that does not end by itself. The lock's file says which it is.
+func (a *app) killAgent() error {
+	text, err := os.ReadFile(filepath.Join(a.runDir, agentLock))
+	if err != nil {
+		return fmt.Errorf("the agent does not end: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 1 {
+		return fmt.Errorf("the agent does not end: %s does not say which process it is", agentLock)
 	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("the agent does not end: kill process %d: %w", pid, err)

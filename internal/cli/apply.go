@@ -219,6 +219,12 @@ they were before. Key files stay.`,
 
 func (a *app) lockedDown(ctx context.Context, keys string) error {
 	unlock, err := a.lock(ctx)
+	if errors.Is(err, errLocked) && a.agentHangs(ctx) { // in the middle of a change, maybe
+		if err := a.killAgent(); err != nil {
+			return err
+		}
+		unlock, err = a.lock(ctx)
+	}
 	if err != nil {
 		return err
 	}

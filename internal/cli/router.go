@@ -278,8 +278,11 @@ const selfExe = "/proc/self/exe"
 // lockWait is how long a command waits for another one that changes the same router.
 const lockWait = 10 * time.Second
 
+var errLocked = errors.New("another tombolo is changing this router")
+
 // lock keeps two commands from changing one router at the same time; it waits for the
-// other one. The caller calls the function that it returns.
+// other one, and returns errLocked when that takes too long. The caller calls the function
+// that it returns.
 func (a *app) lock(ctx context.Context) (func(), error) {
 	if err := os.MkdirAll(a.runDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make run folder: %w", err)
@@ -296,7 +299,7 @@ func (a *app) lock(ctx context.Context) (func(), error) {
 		}
 		if ctx.Err() != nil || time.Now().After(end) {
 			_ = f.Close()
-			return nil, fmt.Errorf("another tombolo is changing this router (%s is locked)", path)
+			return nil, fmt.Errorf("%w (%s is locked)", errLocked, path)
 		}
 	}
 }
