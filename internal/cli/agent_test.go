@@ -123,6 +123,7 @@ func TestKeptWayEndsWithItsTunnel(t *testing.T) {
 // An agent that `apply` left behind is started again when it is killed, and a stale route
 // that nobody announces any more is swept.
 func TestKilledAgentIsStartedAgain(t *testing.T) {
+	t.Parallel()
 	l := up(t, "again", pairNetwork, "")
 	l.reached()
 	first := l.in("a", "cat", agentPID)

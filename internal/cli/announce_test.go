@@ -152,6 +152,7 @@ func TestALANIsAnnouncedWhileItWorks(t *testing.T) {
 
 // A line for each destination, after one for all of them; each way only when it is asked for.
 func TestRoutesAreALineEach(t *testing.T) {
+	t.Parallel()
 	l := up(t, "lines", triangleNetwork, "")
 	l.reached()
 	l.soon(func() string {

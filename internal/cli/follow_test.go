@@ -12,6 +12,7 @@ import (
 // The agents of all routers follow one file. A site goes and comes, a link becomes dearer,
 // a file with mistakes changes nothing; what did not change loses no packet.
 func TestAgentsFollowTheFile(t *testing.T) {
+	t.Parallel()
 	l := up(t, "follow", triangleNetwork, "")
 	l.reached()
 	open, err := lab.Open(l.name)

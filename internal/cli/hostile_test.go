@@ -31,6 +31,7 @@ var evilNetwork = strings.NewReplacer(
 // A site whose agent follows another file announces what is not its own: nobody believes
 // it, all say so, and packets go where they went.
 func TestASiteAnnouncesWhatIsNotItsOwn(t *testing.T) {
+	t.Parallel()
 	l := up(t, "hostile", triangleNetwork, "")
 	l.reached()
 	open, err := lab.Open(l.name)

@@ -173,6 +173,7 @@ func (l testLab) reached() {
 
 // The lab file in the documentation is right, for a network that has what it names.
 func TestLabFileOfTheDocumentation(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../../docs/lab.md")
 	if err != nil {
 		t.Fatal(err)

@@ -26,6 +26,7 @@ links:
 // TCP between two LANs is told the tunnel's size, so that no segment needs more, and large
 // packets of others are answered with the size that fits.
 func TestLargePacketsFitTheTunnel(t *testing.T) {
+	t.Parallel()
 	l := up(t, "mss", pairNetwork, "")
 	l.reached()
 	server := l.start("b.host", "iperf3", "-s", "-1")
@@ -49,6 +50,7 @@ func TestLargePacketsFitTheTunnel(t *testing.T) {
 // What tombolo does to a router leaves it what it had: its IPv6 default route, learned
 // from router advertisements, although it forwards now; its hosts' way to the Internet.
 func TestRouterKeepsItsInternet(t *testing.T) {
+	t.Parallel()
 	l := up(t, "inet", pairNetwork, "")
 	l.reached()
 	if out := l.in("a", "ip", "-6", "route", "show", "default"); !strings.Contains(out, "proto ra") {
@@ -73,6 +75,7 @@ func TestRouterKeepsItsInternet(t *testing.T) {
 // A provider leases another address overnight: the name leads there, and the other end
 // follows the name.
 func TestEndpointNamesAreResolvedAgain(t *testing.T) {
+	t.Parallel()
 	l := up(t, "relet", pairNetwork, "")
 	l.reached()
 	l.in("b", "sysctl", "-w", "net.ipv6.conf.eth0.disable_ipv6=1") // else it goes on by IPv6, which stays
@@ -103,6 +106,7 @@ func TestEndpointNamesAreResolvedAgain(t *testing.T) {
 // Each router can be changed alone: a site that goes takes its tunnels with it, and nothing
 // of the others is lost.
 func TestApplyOfAChangedFileTouchesOnlyWhatChanged(t *testing.T) {
+	t.Parallel()
 	l := up(t, "change", pairNetwork, "")
 	l.reached()
 	open, err := lab.Open(l.name)

@@ -203,6 +203,7 @@ func soak(t *testing.T) time.Duration {
 // as long as TOMBOLO_SOAK says: at each quiet moment every pair is connected exactly when
 // the graph says so, on a shortest path, and no packet has gone round.
 func TestRandomNetwork(t *testing.T) {
+	t.Parallel()
 	long := soak(t)
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("TOMBOLO_SEED"); text != "" {

@@ -8,6 +8,7 @@ import (
 
 // Whatever another program takes away is put back, and packets flow again.
 func TestWhatIsTakenAwayIsPutBack(t *testing.T) {
+	t.Parallel()
 	l := up(t, "repair", pairNetwork, "")
 	l.reached()
 	for _, c := range []struct{ name, harm, look, want string }{
@@ -49,6 +50,7 @@ func TestWhatIsTakenAwayIsPutBack(t *testing.T) {
 // In place of an agent that a person restarts, or a service manager, or the kernel ends for
 // its memory, another goes on at once, and the stream with it.
 func TestRestartsDoNotStopTheStream(t *testing.T) {
+	t.Parallel()
 	l := upHome(t, "restart")
 	l.reached()
 	l.goes("op2", lanOfOp3, "wg-op1")

@@ -94,6 +94,7 @@ func (l testLab) client(site, device string) api.Client {
 
 // A device has one address for life, whichever door it enters by.
 func TestDeviceIsReachedFromEverywhere(t *testing.T) {
+	t.Parallel()
 	l := upDoors(t, "devices", "")
 	l.roam("phone", "op1")
 	l.roam("pi", "op3")
@@ -242,6 +243,7 @@ func TestDeviceHops(t *testing.T) {
 // What the file no longer lets in is cut at every door: a device that is not in it any more, and
 // one whose key is another.
 func TestRemovedDeviceIsCut(t *testing.T) {
+	t.Parallel()
 	const phoneLine, other = "    phone: {address: 10.31.0.10}\n", "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 	for _, c := range []struct{ name, line string }{
 		{"removed", ""}, {"rekeyed", "    phone: {address: 10.31.0.10, key: " + other + "}\n"},
@@ -274,6 +276,7 @@ func TestRemovedDeviceIsCut(t *testing.T) {
 
 // A plain site in no link enters like a device, with its LAN.
 func TestPlainSiteEntersAtADoor(t *testing.T) {
+	t.Parallel()
 	network := strings.Replace(doorsNetwork, "links: mesh", "  cabin: {kind: plain, address: 10.9.0.9, lan: {lan0: 10.4.0.0/24}, uplink: {eth0: dhcp}}\nlinks: [[op1, op2], [op1, op3], [op2, op3]]", 1)
 	l := homeLab{testLab: up(t, "cabin", network, doorsPaths)}
 	var err error
@@ -324,6 +327,7 @@ func (l testLab) streamOf(from, to string) stream {
 
 // All traffic of a device that is told so comes into the network, and leaves at its door.
 func TestFullDeviceLeavesAtItsDoor(t *testing.T) {
+	t.Parallel()
 	network := strings.Replace(doorsNetwork, "    pi: ", "    laptop: {address: 10.31.0.12, full: true}\n    pi: ", 1)
 	l := homeLab{testLab: up(t, "full", network, doorsPaths)}
 	var err error

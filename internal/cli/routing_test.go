@@ -189,6 +189,7 @@ func (w watch) moves(dst string) (moves []string) {
 }
 
 func TestNearerWayIsTaken(t *testing.T) {
+	t.Parallel()
 	l := upHome(t, "nearer")
 	start := func(t *testing.T) {
 		l.goes("op2", lanOfOp3, "wg-op1")
@@ -230,6 +231,7 @@ func TestNearerWayIsTaken(t *testing.T) {
 
 // Nothing is signalled when a path is cut: packets vanish.
 func TestSilentCutIsLeft(t *testing.T) {
+	t.Parallel()
 	l := upHome(t, "silent")
 	l.goes("op2", lanOfOp3, "wg-op1")
 	l.goes("op3", lanOfOp2, "wg-op1")
@@ -266,6 +268,7 @@ func TestSilentCutIsLeft(t *testing.T) {
 }
 
 func TestRouterIsCutOffAndComesBack(t *testing.T) {
+	t.Parallel()
 	l := upHome(t, "cutoff")
 	l.reached()
 	s := l.stream("op2.host", "192.168.37.10")
@@ -287,6 +290,7 @@ func TestRouterIsCutOffAndComesBack(t *testing.T) {
 
 // A link that comes and goes is not trusted, and what goes by the others is not disturbed.
 func TestLinkThatComesAndGoes(t *testing.T) {
+	t.Parallel()
 	l := upHome(t, "flap")
 	l.goes("op2", lanOfOp3, "wg-op1")
 	l.goes("op3", lanOfOp2, "wg-op1")
@@ -309,6 +313,7 @@ func TestLinkThatComesAndGoes(t *testing.T) {
 }
 
 func TestPartitionHeals(t *testing.T) {
+	t.Parallel()
 	l := upHome(t, "partition")
 	l.reached()
 	for _, s := range []string{"op1", "op2", "op3"} {
@@ -330,6 +335,7 @@ func TestPartitionHeals(t *testing.T) {
 // Behind two symmetric NATs no tunnel between the two comes up, whatever the file says of
 // their endpoints: routing goes by the third, without a setting.
 func TestSymmetricNATsMeetByAThird(t *testing.T) {
+	t.Parallel()
 	l := up(t, "symmetric", `
 network: n
 overlay: 10.9.0.0/24

@@ -26,6 +26,7 @@ func (l testLab) edit(site string, change func(babel map[string]any)) {
 // A route for some sources only is theirs, in both families, and others' packets go as
 // before; with the router that announces it, it goes.
 func TestRoutesForSomeSourcesOnly(t *testing.T) {
+	t.Parallel()
 	l := up(t, "sources", strings.ReplaceAll(triangleNetwork, "lan: {lan0: 10.1.0.0/24}", "lan: {lan0: [10.1.0.0/24, 'fd01::/64']}"), "")
 	l.reached()
 	// Beyond c there is a host that nobody else knows, and half of b's LAN once more.
