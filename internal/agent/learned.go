@@ -96,7 +96,7 @@ func (t *table) lead(exits []state.ExitTable) {
 	next, local := exitsOf(exits), map[uint32]netip.Prefix{}
 	for _, e := range exits {
 		if e.Local {
-			local[e.Table] = e.Src
+			local[e.Table] = cmp.Or(e.Inside, e.Src)
 		}
 	}
 	t.mu.Lock()

@@ -326,11 +326,17 @@ func (o *overheard) sources(want ...netip.Addr) {
 // applies has all routers, or those named, follow another network file.
 func (l exitLab) applies(network string, sites ...string) {
 	l.Helper()
-	file := filepath.Join(l.lab.Dir(), "network.yaml")
-	l.do(os.WriteFile(file, []byte(network), 0o600))
 	if len(sites) == 0 {
 		sites = l.routers()
 	}
+	l.apply(network, sites...)
+}
+
+// apply has sites follow another network file.
+func (l homeLab) apply(network string, sites ...string) {
+	l.Helper()
+	file := filepath.Join(l.lab.Dir(), "network.yaml")
+	l.do(os.WriteFile(file, []byte(network), 0o600))
 	for _, site := range sites {
 		l.in(site, binary, "apply", file, "--site", site, "--keys", filepath.Join(l.lab.Dir(), "keys"), "--partial")
 	}

@@ -120,8 +120,7 @@ func (a *app) reachability(ctx context.Context, l *lab.Lab, n *spec.Network) (ma
 	return m, ctx.Err()
 }
 
-// reachedAt returns the address by which a node must be reached from everywhere. A LAN that
-// is mapped is not, until mapping is built.
+// reachedAt returns the address by which a node must be reached from everywhere.
 func reachedAt(n *spec.Network, node lab.Node) (netip.Addr, bool) {
 	i, ok := n.Site(node.Site)
 	if !ok {
@@ -133,7 +132,7 @@ func reachedAt(n *spec.Network, node lab.Node) (netip.Addr, bool) {
 	for _, lan := range n.Sites[i].LANs {
 		for _, p := range lan.Prefixes {
 			if p.Prefix.Contains(node.Addr()) {
-				return node.Addr(), !p.As.IsValid()
+				return p.Seen(node.Addr()), true
 			}
 		}
 	}

@@ -150,13 +150,11 @@ func (c *compiler) announcements(i int, r *state.Router) []state.Announcement {
 	}
 	for _, l := range s.LANs {
 		for _, m := range l.Prefixes {
-			a := state.Announcement{Dst: m.Prefix, While: state.Carrier, Device: l.Device}
+			a := state.Announcement{Dst: m.Outside(), While: state.Carrier, Device: l.Device}
 			if m.Probe.IsValid() {
 				a.While, a.Probe = state.Probe, m.Probe
 			}
-			if !m.As.IsValid() {
-				out = append(out, a)
-			}
+			out = append(out, a)
 		}
 	}
 	behind := map[string]state.Announcement{} // by device

@@ -88,7 +88,8 @@ type compiler struct {
 	claims  map[int][]claim // by Babel region; see claimsOf
 	clients clients
 	exits   exits
-	hops    []ways // of static sites, when they were asked for
+	hops    []ways  // of static sites, when they were asked for
+	access  *policy // when it was asked for
 }
 
 func newCompiler(n *spec.Network, o Options) *compiler {
@@ -145,21 +146,18 @@ func (c *compiler) router(i int) state.Router {
 	r.Rulesets = []state.Ruleset{c.ruleset(i, &r, tunnels)}
 	r.Routes = append(r.Routes, c.exitRoutes(i)...)
 	r.Routes = append(r.Routes, tunnelRoutes(tunnels, c.n.Settings)...)
-	r.Sysctls = c.sysctls(s, &r)
+	r.Sysctls = c.sysctls(i, &r)
 	r.Sort()
 	return r
 }
 
 // reach returns the prefixes by which the rest of the network reaches a site: its overlay
-// addresses and its LANs. A LAN that is mapped (`as:`) is left out: no router can translate
-// it yet, and half a mapping would send its packets to the wrong place.
+// addresses and its LANs, those that are mapped (`as:`) by what they are mapped to.
 func reach(s *spec.Site) []netip.Prefix {
 	out := []netip.Prefix{host(s.Address), host(s.Address6)}
 	for _, l := range s.LANs {
 		for _, m := range l.Prefixes {
-			if !m.As.IsValid() {
-				out = append(out, m.Prefix)
-			}
+			out = append(out, m.Outside())
 		}
 	}
 	return out

@@ -23,11 +23,12 @@ type exits []exit
 
 // exit is one source.
 type exit struct {
-	src   netip.Prefix
-	homes []int // the sites where it comes from: that of its LAN; for roaming devices the doors
-	via   []int // sites, in order of preference
-	block bool  // it does not leave at home
-	own   bool  // it is the address of a home's router, whose own traffic is meant
+	src   netip.Prefix // as the network sees it
+	real  netip.Prefix // what it is at its home, where that is mapped; else as src
+	homes []int        // the sites where it comes from: that of its LAN; for roaming devices the doors
+	via   []int        // sites, in order of preference
+	block bool         // it does not leave at home
+	own   bool         // it is the address of a home's router, whose own traffic is meant
 	table uint32
 	depth uint32 // how many of the others lie around it
 
@@ -108,7 +109,7 @@ func meant(n *spec.Network, c clients, name string, router bool) []source {
 	var out []source
 	add := func(rank int, p netip.Prefix, homes ...int) {
 		if p.IsValid() {
-			out = append(out, source{exit{src: p, homes: homes}, rank})
+			out = append(out, source{exit{src: p, real: n.Inside(p), homes: homes}, rank})
 		}
 	}
 	if i, ok := n.Site(name); ok {
@@ -142,13 +143,11 @@ func siteSources(s *spec.Site, homes []int, router bool) []source {
 	var out []source
 	for _, l := range s.LANs {
 		for _, m := range l.Prefixes {
-			if !m.As.IsValid() {
-				out = append(out, source{exit{src: m.Prefix, homes: homes, device: l.Device, site: s.Name}, 0})
-			}
+			out = append(out, source{exit{src: m.Outside(), real: m.Prefix, homes: homes, device: l.Device, site: s.Name}, 0})
 		}
 	}
 	if router {
-		out = append(out, source{exit{src: host(s.Address), homes: homes, own: true}, 0}, source{exit{src: host(s.Address6), homes: homes, own: true}, 0})
+		out = append(out, source{exit{src: host(s.Address), real: host(s.Address), homes: homes, own: true}, 0}, source{exit{src: host(s.Address6), real: host(s.Address6), homes: homes, own: true}, 0})
 	}
 	return out
 }
@@ -170,6 +169,14 @@ func homesOf(n *spec.Network, c clients, p netip.Prefix) []int {
 	return c.doors
 }
 
+// from is the source as a site's router sees it when it comes from there.
+func (e *exit) from(i int) netip.Prefix {
+	if slices.Contains(e.homes, i) {
+		return e.real
+	}
+	return e.src
+}
+
 // leavesAt reports whether a source may leave by a site's own uplinks.
 func (e *exit) leavesAt(i int) bool {
 	return slices.Contains(e.via, i) || !e.block && slices.Contains(e.homes, i)
@@ -180,7 +187,7 @@ func (c *compiler) exitRules(i int, add func(uint32, state.Rule)) {
 	s := &c.n.Sites[i]
 	for _, e := range c.exits {
 		if c.meets(i, &e) {
-			r := state.Rule{IPv6: e.src.Addr().Is6(), From: e.src, Action: state.Lookup, Table: e.table}
+			r := state.Rule{IPv6: e.src.Addr().Is6(), From: e.from(i), Action: state.Lookup, Table: e.table}
 			depth := 2 * min(e.depth, state.SourceDepth-1)
 			add(atExit-depth, r)
 			if e.depth > 0 && e.leavesAt(i) {
@@ -344,7 +351,11 @@ func (c *compiler) exitClaims(region int) []claim {
 func (c *compiler) exitTables(i int) []state.ExitTable {
 	var out []state.ExitTable
 	for _, e := range c.exits {
-		out = append(out, state.ExitTable{Src: e.src, Table: e.table, Local: e.local(i)})
+		x := state.ExitTable{Src: e.src, Table: e.table, Local: e.local(i)}
+		if from := e.from(i); from != e.src {
+			x.Inside = from
+		}
+		out = append(out, x)
 	}
 	return out
 }
@@ -356,12 +367,12 @@ func (e *exit) local(i int) bool {
 	return e.leavesAt(i) && !router
 }
 
-// sources returns all of them. Wherever they pass it is remembered which flows go on to an
+// sources returns all of them, as a site's router sees them. Wherever they pass it is remembered which flows go on to an
 // exit: the next file may let them leave here.
-func (all exits) sources() []netip.Prefix {
+func (all exits) sources(i int) []netip.Prefix {
 	var out []netip.Prefix
 	for _, e := range all {
-		out = append(out, e.src)
+		out = append(out, e.from(i))
 	}
 	slices.SortFunc(out, state.ComparePrefixes)
 	return out

@@ -95,7 +95,7 @@ func (c *compiler) ended(i int) []string {
 	s := &c.n.Sites[i]
 	means := map[netip.Prefix]bool{}
 	for _, e := range c.exits {
-		means[e.src] = e.block && e.site == s.Name && slices.Contains(e.homes, i) && !slices.Contains(e.via, i)
+		means[e.real] = e.block && e.site == s.Name && slices.Contains(e.homes, i) && !slices.Contains(e.via, i)
 	}
 	var out []string
 	for _, l := range s.LANs {
@@ -114,9 +114,9 @@ func (c *compiler) kept(i int) (blocked, allowed, own []netip.Prefix) {
 		e := &c.exits[k]
 		switch {
 		case e.leavesAt(i):
-			allowed = append(allowed, e.src)
+			allowed = append(allowed, e.from(i))
 		case e.block:
-			blocked = append(blocked, e.src)
+			blocked = append(blocked, e.from(i))
 			if e.own && slices.Contains(e.homes, i) {
 				own = append(own, e.src)
 			}

@@ -30,13 +30,13 @@ type marks struct {
 	tunnels []tunnelMark
 	devices []string       // all tunnels
 	exits   []netip.Prefix // sources
+	checks  *sourceChecks
 }
 
 func (m marks) printf(format string, args ...any) { fmt.Fprintf(m, format, args...) }
 
-// chains writes them all. inside are the network's own prefixes.
-func (m marks) chains(inside []netip.Prefix) {
-	m.insideSets(inside)
+// chains writes them all.
+func (m marks) chains() {
 	var from, known []string
 	chain := func(name string, mark uint32, direction, otherwise string, packet uint32) {
 		m.printf("\tchain %s {\n\t\tct direction %s %s\n", name, direction, otherwise)
@@ -67,8 +67,12 @@ func (m marks) chains(inside []netip.Prefix) {
 		// It may come by another tunnel now.
 		chain("reply-"+label(t.device), t.mark, "original", "goto again", t.mark)
 	}
+	m.WriteString(m.checks.chains.String())
 	m.printf("\tchain prerouting {\n\t\ttype filter hook prerouting priority mangle; policy accept;\n")
-	m.printf("\t\tct mark & %#x vmap { %s }\n\t\tct state != new accept\n", m.mask, strings.Join(known, ", "))
+	m.printf("\t\tct mark & %#x vmap { %s }\n\t\tct state established,related accept\n", m.mask, strings.Join(known, ", "))
+	if v := m.checks.vmap(); v != "" {
+		m.printf("\t\tiifname vmap { %s }\n", v)
+	}
 	m.printf("\t\tiifname vmap { %s }\n\t}\n", strings.Join(from, ", "))
 	m.printf("\tchain output {\n\t\ttype route hook output priority mangle; policy accept;\n")
 	if len(m.devices) > 0 {
@@ -92,31 +96,6 @@ func (m marks) fromChain(device string, mark uint32) {
 	m.printf("\t\tip saddr @inside4 return\n\t\tip6 saddr @inside6 return\n")
 	m.set("ct", mark)
 	m.printf("\t}\n")
-}
-
-// insideSets hold the prefixes that lie in no other: nft refuses sets that overlap.
-func (m marks) insideSets(inside []netip.Prefix) {
-	byFamily := map[string][]netip.Prefix{}
-	for _, p := range inside {
-		contained := false
-		for _, o := range inside {
-			contained = contained || o.Bits() < p.Bits() && o.Overlaps(p)
-		}
-		if !contained {
-			byFamily[nftFamily(p)] = append(byFamily[nftFamily(p)], p)
-		}
-	}
-	for _, f := range []struct{ family, name, kind string }{{"ip", "inside4", "ipv4_addr"}, {"ip6", "inside6", "ipv6_addr"}} {
-		words := make([]string, 0, len(byFamily[f.family]))
-		for _, p := range byFamily[f.family] {
-			words = append(words, p.String())
-		}
-		m.printf("\tset %s {\n\t\ttype %s; flags interval;\n", f.name, f.kind)
-		if len(words) > 0 {
-			m.printf("\t\telements = { %s }\n", strings.Join(words, ", "))
-		}
-		m.printf("\t}\n")
-	}
 }
 
 // leaveChain remembers of flows by which uplink they left, where they are to stay on it, and

@@ -160,7 +160,8 @@ func ownPrefixes(s *spec.Site) (lans, uplinks []netip.Prefix) {
 //
 // rp_filter: strict breaks replies that leave by another way than the one they came by,
 // and loose breaks as soon as an exit is unreachable; all=1 would override the devices.
-// On LANs, where no source may be foreign, it stays strict; not where other routers are.
+// On LANs, where no source may be foreign, it stays strict, or the ruleset has the same for the
+// first packets of flows (sourceChecks); not where other routers are.
 //
 // accept_ra: a forwarding kernel stops listening to router advertisements, and with that
 // loses an IPv6 default route that came by one, unless it is 2
@@ -168,7 +169,8 @@ func ownPrefixes(s *spec.Site) (lans, uplinks []netip.Prefix) {
 //
 // disable_ipv6: where IPv6 is off by default our interfaces still need it, as they have
 // IPv6 addresses. Below minMTU6 they have none, and the kernel no such setting.
-func (c *compiler) sysctls(s *spec.Site, r *state.Router) []state.Sysctl {
+func (c *compiler) sysctls(i int, r *state.Router) []state.Sysctl {
+	s := &c.n.Sites[i]
 	out := []state.Sysctl{
 		{Name: "net/ipv4/ip_forward", Value: "1"},
 		{Name: "net/ipv6/conf/all/forwarding", Value: "1"},
@@ -182,6 +184,17 @@ func (c *compiler) sysctls(s *spec.Site, r *state.Router) []state.Sysctl {
 		if c.o.NoIPv6 && f.MTU >= minMTU6 {
 			out = append(out, state.Sysctl{Name: "net/ipv6/conf/" + f.Name + "/disable_ipv6", Value: "0"})
 		}
+	}
+	// The kernel looks the way back up in any case where there are rules, but for a device
+	// whose packets may have its own addresses: that is refused in the ruleset, too.
+	checked := c.marked(i, r)
+	strict := func(device string) {
+		if !checked {
+			rpFilter(device, "1")
+			return
+		}
+		rpFilter(device, "0")
+		out = append(out, state.Sysctl{Name: "net/ipv4/conf/" + device + "/accept_local", Value: "1"})
 	}
 	seen := map[string]bool{}
 	acceptRA := func(device string) {
@@ -207,15 +220,12 @@ func (c *compiler) sysctls(s *spec.Site, r *state.Router) []state.Sysctl {
 	if r.Babel != nil {
 		for _, l := range r.Babel.Links {
 			if !l.Tunnel && !seen[l.Device] {
-				seen[l.Device] = true
 				rpFilter(l.Device, "0")
 			}
 		}
 	}
-	for _, l := range s.LANs {
-		if !seen[l.Device] {
-			rpFilter(l.Device, "1")
-		}
+	for _, d := range c.strictLANs(i, r) {
+		strict(d)
 	}
 	return out
 }

@@ -19,18 +19,52 @@ import (
 func (c *compiler) ruleset(i int, r *state.Router, tunnels []tunnelMark) state.Ruleset {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", r.Owner.RulesetTable)
-	if r.Egress != nil || len(tunnels) > 0 {
-		m := marks{Builder: &b, egress: r.Egress, own: c.n.Settings.Mark, mask: c.n.Settings.Mask, uplinks: r.Uplinks, tunnels: tunnels, devices: interfaceNames(r.Interfaces), exits: c.exits.sources()}
-		m.chains(c.inside(i, r))
+	if c.marked(i, r) || len(c.n.NAT) > 0 {
+		insideSets(&b, c.inside(i, r))
+	}
+	if c.marked(i, r) {
+		m := marks{Builder: &b, egress: r.Egress, own: c.n.Settings.Mark, mask: c.n.Settings.Mask, uplinks: r.Uplinks, tunnels: tunnels, devices: interfaceNames(r.Interfaces), exits: c.exits.sources(i), checks: c.sourceChecks(i, r)}
+		m.chains()
 	}
 	if len(r.Interfaces) > 0 {
 		mssChains(&b, r.Interfaces)
 	}
 	c.guardChains(&b, i, r)
-	postroutingChain(&b, r, c.hidden(i, r), c.clients.pool)
+	c.policyChains(&b, i, r)
+	c.natChains(&b, i, r)
 	b.WriteString("}\n")
 	text := b.String()
 	return state.Ruleset{Family: "inet", Table: r.Owner.RulesetTable, Text: text, Digest: state.RulesetDigest(text)}
+}
+
+// marked reports whether a router remembers how connections came in and left.
+func (c *compiler) marked(i int, r *state.Router) bool {
+	return r.Egress != nil || len(c.tunnelMarks(i)) > 0
+}
+
+// insideSets hold the network's own prefixes that lie in no other: nft refuses sets that overlap.
+func insideSets(b *strings.Builder, inside []netip.Prefix) {
+	byFamily := map[string][]netip.Prefix{}
+	for _, p := range inside {
+		contained := false
+		for _, o := range inside {
+			contained = contained || o.Bits() < p.Bits() && o.Overlaps(p)
+		}
+		if !contained {
+			byFamily[nftFamily(p)] = append(byFamily[nftFamily(p)], p)
+		}
+	}
+	for _, f := range []struct{ family, name, kind string }{{"ip", "inside4", "ipv4_addr"}, {"ip6", "inside6", "ipv6_addr"}} {
+		words := make([]string, 0, len(byFamily[f.family]))
+		for _, p := range byFamily[f.family] {
+			words = append(words, p.String())
+		}
+		fmt.Fprintf(b, "\tset %s {\n\t\ttype %s; flags interval;\n", f.name, f.kind)
+		if len(words) > 0 {
+			fmt.Fprintf(b, "\t\telements = { %s }\n", strings.Join(words, ", "))
+		}
+		fmt.Fprintf(b, "\t}\n")
+	}
 }
 
 // mssChains keep TCP from sending segments that no tunnel on the way can carry: what
@@ -76,7 +110,7 @@ func (c *compiler) hidden(i int, r *state.Router) []netip.Prefix {
 	}
 	for _, e := range c.exits {
 		if slices.Contains(e.via, i) {
-			out = append(out, e.src)
+			out = append(out, e.from(i))
 		}
 	}
 	out = append(out, c.beside(i)...)
@@ -121,33 +155,6 @@ func subnets(s *spec.Site, device string) []netip.Prefix {
 		}
 	}
 	return out
-}
-
-// postroutingChain hides sources behind the uplinks' addresses, except from sites that are
-// joined by the same device without a tunnel.
-func postroutingChain(b *strings.Builder, r *state.Router, hidden, pool []netip.Prefix) {
-	sources := map[string][]netip.Prefix{} // by family
-	for _, p := range hidden {
-		sources[nftFamily(p)] = append(sources[nftFamily(p)], p)
-	}
-	hides := func(u state.Uplink) bool { return u.Masquerade && len(sources) > 0 }
-	if !slices.ContainsFunc(r.Uplinks, hides) {
-		return
-	}
-	b.WriteString("\tchain postrouting {\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n")
-	for _, u := range r.Uplinks {
-		if !hides(u) {
-			continue
-		}
-		direct := directPrefixes(u.Device, r, pool)
-		for _, f := range slices.Sorted(maps.Keys(sources)) {
-			if to := direct[f]; len(to) > 0 {
-				fmt.Fprintf(b, "\t\toifname %q %s daddr %s return\n", u.Device, f, anonymous(to, netip.Prefix.String))
-			}
-			fmt.Fprintf(b, "\t\toifname %q %s saddr %s masquerade\n", u.Device, f, anonymous(sources[f], netip.Prefix.String))
-		}
-	}
-	b.WriteString("\t}\n")
 }
 
 // nftFamily returns the nft word for a prefix's family.

@@ -26,6 +26,8 @@ type Network struct {
 	Clients  *Clients  // nil: none
 	Exits    []Exit    // in the order of the file
 	Publish  []Publish // in the order of the file
+	NAT      []NAT     // in the order of the file
+	Policy   *Policy   // nil: none
 	Segments []Segment // in the order of the file
 }
 
@@ -145,6 +147,9 @@ func (m Mapped) Outside() netip.Prefix {
 	}
 	return m.Prefix
 }
+
+// Seen returns an address in Prefix as other sites see it.
+func (m Mapped) Seen(a netip.Addr) netip.Addr { return translate(a, m.Outside()) }
 
 // BabelSegment is a device on which a router speaks Babel with whoever is there.
 type BabelSegment struct {
@@ -379,4 +384,41 @@ type LinkOptions struct {
 	Ports     [2]int        // UDP port at each end, in the order of the pair; 0: not said
 	NoTunnel  bool          // transport: none; the two are on one LAN
 	On        [2]string     // with NoTunnel: the device at each end, in the order of the pair
+}
+
+// Inside returns a prefix as the hosts in it have it, where it is or lies in what a LAN is
+// mapped to (`as:`); else the prefix itself.
+func (n *Network) Inside(p netip.Prefix) netip.Prefix {
+	for i := range n.Sites {
+		if in := n.Sites[i].Inside(p); in != p {
+			return in
+		}
+	}
+	return p
+}
+
+// Inside returns a prefix as the site itself has it, where it is or lies in what one of its
+// LANs is mapped to; else the prefix itself.
+func (s *Site) Inside(p netip.Prefix) netip.Prefix {
+	for _, l := range s.LANs {
+		for _, m := range l.Prefixes {
+			if m.As.IsValid() && m.As.Bits() <= p.Bits() && m.As.Overlaps(p) {
+				return netip.PrefixFrom(translate(p.Addr(), m.Prefix), p.Bits())
+			}
+		}
+	}
+	return p
+}
+
+// translate puts an address into a prefix; its bits behind that stay.
+func translate(a netip.Addr, into netip.Prefix) netip.Addr {
+	from, to := a.AsSlice(), into.Addr().AsSlice()
+	for k := range from {
+		if keep := into.Bits() - 8*k; keep < 8 {
+			mask := byte(0xff) >> max(keep, 0)
+			to[k] = to[k]&^mask | from[k]&mask
+		}
+	}
+	out, _ := netip.AddrFromSlice(to)
+	return out
 }

@@ -28,6 +28,7 @@ func (b *builder) publish() {
 	type listener struct {
 		site     int
 		protocol string
+		six      bool // to a host by IPv6: the port of the uplink's IPv6 address
 	}
 	taken := map[listener][]Publish{}
 	for _, d := range b.f.publish.v {
@@ -37,7 +38,7 @@ func (b *builder) publish() {
 			site, known = b.site(d.v.at)
 		}
 		if known && d.v.port.ok {
-			at := listener{site, p.Protocol}
+			at := listener{site, p.Protocol, p.To.Addr().Is6()}
 			for _, o := range taken[at] {
 				if o.Port.First <= p.Port.Last && p.Port.First <= o.Port.Last {
 					b.err(d.v.port.Pos, codePublish, "a port leads to one host", "port %s at %q is already published in line %d", describePort(p), p.At, o.Pos.Line)

@@ -52,6 +52,9 @@ type ExitTable struct {
 	Src   netip.Prefix `json:"src"`
 	Table uint32       `json:"table"`
 
+	// Inside is Src as it comes from this router's LAN, where that is mapped.
+	Inside netip.Prefix `json:"inside,omitzero"`
+
 	// Local says that here its packets may leave by an uplink too, where nothing is in Table.
 	// Flows that change between the two are forgotten: by one their source is translated, and
 	// by the other it is not.

@@ -52,7 +52,7 @@ func full() Router {
 		Babel: &Babel{
 			Site: 0x0a002002, Table: 110, Protocol: 85,
 			Sources:  Sources{Table: 130, Tables: 32, Prefixes: 519, Defaults: 560},
-			Exits:    []ExitTable{{Src: prefix("192.168.36.0/24"), Table: 2110, Local: true}},
+			Exits:    []ExitTable{{Src: prefix("192.168.36.0/24"), Table: 2110, Inside: prefix("10.0.0.0/24"), Local: true}},
 			PrefSrc4: netip.MustParseAddr("10.0.32.2"), PrefSrc6: netip.MustParseAddr("fd00:32::2"),
 			Links: []BabelLink{{
 				Device: "wg-op1", Peer: "op1", Tunnel: true, Cost: 1, Key: "segment",

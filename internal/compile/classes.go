@@ -1,0 +1,113 @@
+package compile
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"tombolo/internal/spec"
+	"tombolo/internal/state"
+)
+
+// classes divide addresses by which rules of the policy mean them: two of the same class are
+// the same to all of them.
+type classes struct {
+	intervals []interval // of the network's addresses, ascending, none in another
+	rules     [][]int    // of each class: the rules that mean it, ascending
+}
+
+// interval is addresses of one class, from first to last; all in the same prefixes.
+type interval struct {
+	first, last netip.Addr
+	class       int
+}
+
+// outsideClass is that of all addresses that are not the network's.
+const outsideClass = 0
+
+// newClasses divides what lies in all. Of each rule groups has whom it means; their prefixes lie
+// in all, too.
+func newClasses(all []netip.Prefix, groups []spec.Group) classes {
+	var out classes
+	meant := map[netip.Prefix][]int{} // rules by the prefixes that they name
+	for _, p := range all {
+		meant[p] = nil
+	}
+	var outside []int
+	for k, g := range groups {
+		for _, p := range g.Prefixes {
+			meant[p] = append(meant[p], k)
+		}
+		if g.Internet {
+			outside = append(outside, k)
+		}
+	}
+	prefixes := make([]netip.Prefix, 0, len(meant))
+	for p := range meant {
+		prefixes = append(prefixes, p)
+	}
+	slices.SortFunc(prefixes, state.ComparePrefixes) // outer ones before those in them
+	out.rules = [][]int{outside}
+	number := map[string]int{}
+	classOf := func(rules []int) int {
+		key := make([]byte, 0, 4*len(rules))
+		for _, k := range rules {
+			key = binary.BigEndian.AppendUint32(key, uint32(k))
+		}
+		n, met := number[string(key)]
+		if !met {
+			n = len(out.rules)
+			number[string(key)], out.rules = n, append(out.rules, rules)
+		}
+		return n
+	}
+	// The prefixes around the place that is looked at, the innermost last.
+	type around struct {
+		netip.Prefix
+		class int
+		rules []int
+	}
+	var open []around
+	var next netip.Addr // what comes before it has an interval
+	put := func(last netip.Addr, class int) {
+		if !next.IsValid() || last.Less(next) {
+			return
+		}
+		out.intervals = append(out.intervals, interval{next, last, class})
+		next = last.Next()
+	}
+	closeUntil := func(p netip.Prefix) {
+		for len(open) > 0 && (!p.IsValid() || !open[len(open)-1].Overlaps(p)) {
+			top := open[len(open)-1]
+			put(lastOf(top.Prefix), top.class)
+			open = open[:len(open)-1]
+		}
+	}
+	for _, p := range prefixes {
+		closeUntil(p)
+		rules := meant[p]
+		if n := len(open); n > 0 {
+			if next.Less(p.Addr()) {
+				put(p.Addr().Prev(), open[n-1].class)
+			}
+			rules = append(slices.Clone(open[n-1].rules), rules...)
+		}
+		rules = sortedRules(slices.Clone(rules))
+		next = p.Addr()
+		open = append(open, around{p, classOf(rules), rules})
+	}
+	closeUntil(netip.Prefix{})
+	return out
+}
+
+// lastOf returns the last address of a prefix.
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for k := range b {
+		if keep := p.Bits() - 8*k; keep < 8 {
+			b[k] |= byte(0xff) >> max(keep, 0)
+		}
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}

@@ -1,0 +1,128 @@
+package compile
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"tombolo/internal/spec"
+	"tombolo/internal/state"
+)
+
+// published are the ports of a site that lead to hosts.
+func (c *compiler) published(s *spec.Site) []spec.Publish {
+	var out []spec.Publish
+	for _, p := range c.n.Publish {
+		if p.At == s.Name && s.Kind != spec.Plain {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// target is the host of a published port, as the site that publishes it reaches it.
+func target(s *spec.Site, p spec.Publish) netip.Addr { return s.Inside(host(p.To.Addr())).Addr() }
+
+// publishedChain sends what comes to a published port of the site's uplinks to its host, whoever
+// sent it: also hosts inside, to which it would be the way outside. It reports whether there is
+// one.
+//
+// By the other addresses of the router one reaches the router.
+func (c *compiler) publishedChain(b *strings.Builder, s *spec.Site) bool {
+	ports := c.published(s)
+	if len(ports) == 0 {
+		return false
+	}
+	router := append(ownLANs(s), c.n.Overlay, c.n.Overlay6, linkLocal6, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+	b.WriteString("\tchain published {\n")
+	sources(outermost(router), func(family, set string) { fmt.Fprintf(b, "\t\t%s daddr %s return\n", family, set) })
+	elements := map[string][]string{}
+	for _, p := range ports {
+		to := target(s, p)
+		f := nftFamily(host(to))
+		if p.Port.First != p.Port.Last && p.Port.First == int(p.To.Port()) {
+			fmt.Fprintf(b, "\t\t%s dport %d-%d dnat %s to %v\n", p.Protocol, p.Port.First, p.Port.Last, f, to)
+			continue
+		}
+		for k := range p.Port.Last - p.Port.First + 1 {
+			elements[f] = append(elements[f], fmt.Sprintf("%s . %d : %v . %d", p.Protocol, p.Port.First+k, to, int(p.To.Port())+k))
+		}
+	}
+	for _, f := range []string{"ip", "ip6"} {
+		if e := elements[f]; len(e) > 0 {
+			slices.Sort(e)
+			fmt.Fprintf(b, "\t\tdnat %s to meta l4proto . th dport map { %s }\n", f, strings.Join(e, ", "))
+		}
+	}
+	b.WriteString("\t}\n")
+	return true
+}
+
+// hairpins hides who comes to a published port from where the answer would not come back to this
+// router: from the host's own LAN, and from other sites, if the host is at another too.
+func (c *compiler) hairpins(b *strings.Builder, s *spec.Site) {
+	var far []netip.Prefix
+	near := map[netip.Prefix][]netip.Prefix{} // by LAN
+	for _, p := range c.published(s) {
+		to := host(target(s, p))
+		lan := slices.IndexFunc(ownLANs(s), func(l netip.Prefix) bool { return l.Contains(to.Addr()) })
+		if lan < 0 {
+			far = append(far, to)
+			continue
+		}
+		l := ownLANs(s)[lan]
+		near[l] = append(near[l], to)
+	}
+	for _, l := range ownLANs(s) {
+		sources(compacted(near[l]), func(family, hosts string) {
+			fmt.Fprintf(b, "\t\tct status dnat %s saddr %v %s daddr %s masquerade\n", family, l, family, hosts)
+		})
+	}
+	lans := map[string]string{}
+	sources(ownLANs(s), func(family, set string) { lans[family] = fmt.Sprintf("%s saddr != %s ", family, set) })
+	sources(compacted(far), func(family, hosts string) {
+		set := map[string]string{"ip": "@inside4", "ip6": "@inside6"}[family]
+		fmt.Fprintf(b, "\t\tct status dnat %s saddr %s %s%s daddr %s masquerade\n", family, set, lans[family], family, hosts)
+	})
+	// Who comes by the Internet from the host's own site has the address of its uplink, which
+	// that site takes from nobody. Where it is leased, it is not known here.
+	for j := range c.n.Sites {
+		there := slices.DeleteFunc(compacted(slices.Clone(far)), func(p netip.Prefix) bool { return !covers(reach(&c.n.Sites[j]), p) })
+		sources(there, func(family, hosts string) {
+			sources(publicAddresses(&c.n.Sites[j]), func(f, set string) {
+				if f == family {
+					fmt.Fprintf(b, "\t\tct status dnat %s saddr %s %s daddr %s masquerade\n", family, set, family, hosts)
+				}
+			})
+		})
+	}
+}
+
+// publicAddresses are those of a site's uplinks, as far as the file knows them.
+func publicAddresses(s *spec.Site) []netip.Prefix {
+	var out []netip.Prefix
+	for _, e := range s.Endpoints {
+		if a, ok := e.Addr(); ok {
+			out = append(out, host(a))
+		}
+	}
+	for _, u := range s.Uplinks {
+		for _, a := range u.Addresses {
+			out = append(out, host(a.Addr()))
+		}
+	}
+	return compacted(out)
+}
+
+func compacted(prefixes []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(prefixes, state.ComparePrefixes)
+	return slices.Compact(prefixes)
+}
+
+// outermost returns the prefixes that lie in no other, sorted: nft refuses sets that overlap.
+func outermost(all []netip.Prefix) []netip.Prefix {
+	return slices.DeleteFunc(compacted(slices.Clone(all)), func(p netip.Prefix) bool {
+		return slices.ContainsFunc(all, func(o netip.Prefix) bool { return o.Bits() < p.Bits() && o.Overlaps(p) })
+	})
+}
