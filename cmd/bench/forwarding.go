@@ -63,10 +63,15 @@ const plainRules = `table inet plain {
 }
 `
 
-// forwardingCost compares how many small packets routers forward from their LANs to the
+// benchForwarding compares how many small packets routers forward from their LANs to the
 // Internet: one with what tombolo applied, two without, in turns of a tenth of a second. The
 // second plain one says how much of a difference is noise.
-func forwardingCost(ctx context.Context, o options, dir string) (all []result, err error) {
+func benchForwarding(ctx context.Context, o options) (all []result, err error) {
+	dir, err := os.MkdirTemp("", "tombolo-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder
 	l, err := upOf(ctx, o, dir, "cost", costFile, costPaths)
 	if err != nil {
 		return nil, err

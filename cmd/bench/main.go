@@ -53,6 +53,7 @@ var benches = []bench{
 	{"agent", benchAgent},
 	{"clients", benchClients},
 	{"uplinks", benchUplinks},
+	{"forwarding", benchForwarding},
 	{"kernel", benchKernel},
 }
 

@@ -67,8 +67,7 @@ exits:
   - {for: op2, via: [op1, op3], otherwise: block}
 `
 
-// benchUplinks measures what is lost when a provider or an exit dies, and what the marks and
-// rules cost.
+// benchUplinks measures what is lost when a provider or an exit dies.
 func benchUplinks(ctx context.Context, o options) (all []result, err error) {
 	dir, err := os.MkdirTemp("", "tombolo-bench-")
 	if err != nil {
@@ -89,11 +88,7 @@ func benchUplinks(ctx context.Context, o options) (all []result, err error) {
 		})
 	}
 	exits, err := exitDies(ctx, o, dir)
-	if err != nil {
-		return nil, err
-	}
-	cost, err := forwardingCost(ctx, o, dir)
-	return append(append(all, exits...), cost...), err
+	return append(all, exits...), err
 }
 
 // upOf brings a lab up from texts.
