@@ -147,7 +147,7 @@ func TestPolicyBetweenAllGroups(t *testing.T) {
 		}
 		for _, site := range []string{"op1", "op2", "op3"} {
 			l.soon(func() string {
-				if out, err := l.try(site, "nft", "list", "chain", "inet", "tombolo", "policy"); err != nil {
+				if out, err := l.try(site, "nft", "list", "chain", "inet", "tombolo", "access"); err != nil {
 					return out
 				}
 				return ""
@@ -160,8 +160,8 @@ func TestPolicyBetweenAllGroups(t *testing.T) {
 	// Without the rules at either end what is denied is heard.
 	l.frozen("op1", func() {
 		l.frozen("op2", func() {
-			defer l.withoutChain("op1", "policy-forward")()
-			defer l.withoutChain("op2", "policy-forward")()
+			defer l.withoutChain("op1", "access-forward")()
+			defer l.withoutChain("op2", "access-forward")()
 			l.answers("op2.host", phone)
 		})
 	})

@@ -14,6 +14,8 @@ import (
 type classes struct {
 	intervals []interval // of the network's addresses, ascending, none in another
 	rules     [][]int    // of each class: the rules that mean it, ascending
+	meaning   [][]int    // of each rule: the classes that it means, ascending
+	of        [][]int    // of each class: its intervals, ascending
 }
 
 // interval is addresses of one class, from first to last; all in the same prefixes.
@@ -97,6 +99,15 @@ func newClasses(all []netip.Prefix, groups []spec.Group) classes {
 		open = append(open, around{p, classOf(rules), rules})
 	}
 	closeUntil(netip.Prefix{})
+	out.of, out.meaning = make([][]int, len(out.rules)), make([][]int, len(groups))
+	for k, x := range out.intervals {
+		out.of[x.class] = append(out.of[x.class], k)
+	}
+	for class, rules := range out.rules {
+		for _, k := range rules {
+			out.meaning[k] = append(out.meaning[k], class)
+		}
+	}
 	return out
 }
 

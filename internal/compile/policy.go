@@ -31,24 +31,24 @@ func (c *compiler) policyChains(b *strings.Builder, i int, r *state.Router) {
 		return
 	}
 	p.write(b)
-	b.WriteString("\tchain policy-forward {\n\t\ttype filter hook forward priority filter - 2; policy accept;\n")
+	b.WriteString("\tchain access-forward {\n\t\ttype filter hook forward priority filter - 2; policy accept;\n")
 	b.WriteString("\t\tct state established,related accept\n")
 	if len(edges) > 0 {
 		set := anonymous(edges, quoted)
-		fmt.Fprintf(b, "\t\tiifname %s goto policy\n\t\toifname %s goto policy\n", set, set)
+		fmt.Fprintf(b, "\t\tiifname %s goto access\n\t\toifname %s goto access\n", set, set)
 	}
 	b.WriteString("\t}\n")
 	if len(r.Interfaces) == 0 {
 		return
 	}
-	b.WriteString("\tchain policy-input {\n\t\ttype filter hook input priority filter - 2; policy accept;\n")
+	b.WriteString("\tchain access-input {\n\t\ttype filter hook input priority filter - 2; policy accept;\n")
 	fmt.Fprintf(b, "\t\tiifname != %s accept\n", anonymous(interfaceNames(r.Interfaces), quoted))
 	b.WriteString("\t\tct state established,related accept\n")
 	fmt.Fprintf(b, "\t\tip saddr %v accept\n", c.n.Overlay)
 	if len(c.clients.pool) > 0 {
-		fmt.Fprintf(b, "\t\tip6 saddr %v goto policy\n", c.clients.pool[1])
+		fmt.Fprintf(b, "\t\tip6 saddr %v goto access\n", c.clients.pool[1])
 	}
-	fmt.Fprintf(b, "\t\tip6 saddr %v accept\n\t\tgoto policy\n\t}\n", c.n.Overlay6)
+	fmt.Fprintf(b, "\t\tip6 saddr %v accept\n\t\tgoto access\n\t}\n", c.n.Overlay6)
 }
 
 // edgeDevices are those with hosts behind them: LANs, and a door's for roaming devices.
@@ -102,8 +102,8 @@ type sitePolicy struct {
 	policy
 	site  *spec.Site
 	own   []netip.Prefix // whose hosts are behind its edges, and its own addresses
-	ports map[string]int // port chains by their text
-	texts []string       // of them
+	ports chains         // by protocol and port
+	pairs chains         // by destination
 }
 
 // at returns what a site asks.
@@ -116,108 +116,128 @@ func (p *policy) at(c *compiler, i int) *sitePolicy {
 			own = append(own, reach(&c.n.Sites[g])...)
 		}
 	}
-	return &sitePolicy{policy: *p, site: s, own: own, ports: map[string]int{}}
+	return &sitePolicy{
+		policy: *p, site: s, own: own,
+		ports: chains{name: "access-ports", number: map[string]int{}}, pairs: chains{name: "access-from", number: map[string]int{}},
+	}
 }
 
 func (p *sitePolicy) has(x interval) bool {
 	return slices.ContainsFunc(p.own, func(o netip.Prefix) bool { return o.Contains(x.first) })
 }
 
-// write writes the chains to which a new flow goes: `policy`, and those that it leads to.
+// write writes the chains to which a new flow goes: `access`, and those that it leads to.
 func (p *sitePolicy) write(b *strings.Builder) {
-	var chains, pairs strings.Builder
-	bySource := map[string][]string{} // elements of the map of sources, by family
-	made := map[string]string{}       // verdicts by what they are made from
 	// From outside the network: what the rules say of that alone.
-	outside := p.elements(outsideClass, false, false)
+	outside := p.towards(fromKey{outsideClass, false})
+	var bySource elements
+	verdicts := map[fromKey]string{}
 	for _, x := range p.from.intervals {
-		key := fmt.Sprintf("%d %v", x.class, p.has(x))
-		verdict, met := made[key]
+		key := fromKey{x.class, p.has(x)}
+		verdict, met := verdicts[key]
 		if !met {
-			verdict = p.fromChain(&pairs, x.class, p.has(x), len(made))
-			if verdict == "" && len(outside) > 0 {
-				verdict = "accept"
-			}
-			made[key] = verdict
+			verdict = p.fromChain(key)
+			verdicts[key] = verdict
 		}
-		if verdict != "" {
-			f, text := p.element(x)
-			bySource[f] = append(bySource[f], text+" : "+verdict)
-		}
-	}
-	for k, text := range p.texts {
-		fmt.Fprintf(&chains, "\tchain policy-ports-%d {\n%s\t}\n", k, text)
+		bySource.add(p.site, x, verdict)
 	}
 	b.WriteString("\tchain denied {\n\t\treject with icmpx type admin-prohibited\n\t}\n")
-	b.WriteString(chains.String())
-	b.WriteString(pairs.String())
-	b.WriteString("\tchain policy {\n")
-	writeMaps(b, "saddr", bySource)
-	writeMaps(b, "daddr", outside)
+	b.WriteString("\tchain access-rest {\n")
+	p.inside(b, "daddr", map[bool]string{false: "accept", true: "goto denied"}[p.Deny])
+	b.WriteString("\t}\n")
+	b.WriteString(p.ports.text.String())
+	b.WriteString(p.pairs.text.String())
+	b.WriteString("\tchain access {\n")
+	bySource.write(b, "saddr")
+	p.inside(b, "saddr", "goto access-rest")
+	outside.write(b, "daddr")
 	b.WriteString("\t}\n")
 }
 
-// fromChain writes the chain of a class of sources and returns the verdict that leads to it; none
-// where all is let through.
-func (p *sitePolicy) fromChain(b *strings.Builder, class int, own bool, number int) string {
-	last := ""
-	if own {
-		last = p.verdict(class, outsideClass)
-	}
-	to := p.elements(class, own, last != "")
-	if len(to) == 0 && last == "" {
-		return ""
-	}
-	fmt.Fprintf(b, "\tchain policy-from-%d {\n", number)
-	writeMaps(b, "daddr", to)
-	if last != "" {
-		fmt.Fprintf(b, "\t\t%s\n", last)
-	}
-	b.WriteString("\t}\n")
-	return fmt.Sprintf("goto policy-from-%d", number)
-}
-
-// elements returns the verdicts for a class of sources by destination, and family; for sources
-// that are not here only those of what is. All says that what is let through has one too.
-func (p *sitePolicy) elements(class int, own, all bool) map[string][]string {
-	out := map[string][]string{}
-	verdicts := map[int]string{}
+// inside writes a rule for each family about all of the network's addresses.
+func (p *sitePolicy) inside(b *strings.Builder, what, verdict string) {
+	var all elements
 	for _, x := range p.to.intervals {
-		if !own && !p.has(x) {
+		all.add(p.site, x, verdict)
+	}
+	all.write(b, what)
+}
+
+// fromKey is a class of sources, and whether they are here.
+type fromKey struct {
+	class int
+	own   bool
+}
+
+// fromChain returns the verdict that leads to the chain of a class of sources; none where the
+// default of the network is all that is said of it. What the rules say of pairs comes first, then
+// that, then what they say of all outside.
+func (p *sitePolicy) fromChain(key fromKey) string {
+	last := ""
+	if key.own {
+		last = p.verdict(key.class, outsideClass)
+	}
+	var body strings.Builder
+	to := p.towards(key)
+	to.write(&body, "daddr")
+	switch {
+	case last != "":
+		fmt.Fprintf(&body, "\t\tjump access-rest\n\t\t%s\n", last)
+	case len(to.list) > 0:
+		body.WriteString("\t\tgoto access-rest\n")
+	}
+	return p.pairs.chain(body.String())
+}
+
+// towards puts together the verdicts, other than the default, for a class of sources by
+// destination; for sources that are not here only those of what is.
+func (p *sitePolicy) towards(key fromKey) *elements {
+	var classes []int
+	for _, k := range p.from.rules[key.class] {
+		classes = append(classes, p.to.meaning[k]...)
+	}
+	slices.Sort(classes)
+	out := &elements{}
+	for _, class := range slices.Compact(classes) {
+		if class == outsideClass {
 			continue
 		}
-		v, met := verdicts[x.class]
-		if !met {
-			if v = p.verdict(class, x.class); v == "" && all {
-				v = "accept"
+		verdict := ""
+		for _, k := range p.to.of[class] {
+			x := p.to.intervals[k]
+			if !key.own && !p.has(x) {
+				continue
 			}
-			verdicts[x.class] = v
-		}
-		if v != "" {
-			f, text := p.element(x)
-			out[f] = append(out[f], text+" : "+v)
+			if verdict == "" {
+				if verdict = p.verdict(key.class, class); verdict == "" {
+					verdict = "accept"
+				}
+			}
+			out.add(p.site, x, verdict)
 		}
 	}
 	return out
 }
 
-// element returns an interval as the site's router sees it, and its family's word.
-func (p *sitePolicy) element(x interval) (family, text string) {
-	first := p.site.Inside(host(x.first)).Addr()
-	last := p.site.Inside(host(x.last)).Addr()
-	family = nftFamily(host(first))
-	if first == last {
-		return family, first.String()
-	}
-	return family, first.String() + "-" + last.String()
+// chains are numbered ones, of which no two have the same text.
+type chains struct {
+	name   string
+	number map[string]int // by text
+	text   strings.Builder
 }
 
-func writeMaps(b *strings.Builder, what string, elements map[string][]string) {
-	for _, f := range []string{"ip", "ip6"} {
-		if e := elements[f]; len(e) > 0 {
-			fmt.Fprintf(b, "\t\t%s %s vmap { %s }\n", f, what, strings.Join(e, ", "))
-		}
+// chain returns the verdict that leads to the chain with a body; none where that is empty.
+func (c *chains) chain(body string) string {
+	if body == "" {
+		return ""
 	}
+	n, met := c.number[body]
+	if !met {
+		n = len(c.number)
+		c.number[body] = n
+		fmt.Fprintf(&c.text, "\tchain %s-%d {\n%s\t}\n", c.name, n, body)
+	}
+	return fmt.Sprintf("goto %s-%d", c.name, n)
 }
 
 // verdict returns what becomes of a new flow between two classes, as an element of a map has
@@ -235,13 +255,7 @@ func (p *sitePolicy) verdict(from, to int) string {
 		}
 		return ""
 	}
-	text := x.text(deny)
-	k, met := p.ports[text]
-	if !met {
-		k = len(p.texts)
-		p.ports[text], p.texts = k, append(p.texts, text)
-	}
-	return fmt.Sprintf("goto policy-ports-%d", k)
+	return p.ports.chain(x.text(deny))
 }
 
 // sequence puts together what the rules say of two classes.
