@@ -40,7 +40,7 @@ var fileRecord = record[fileDecl]{
 			doc: "Whose traffic to the Internet leaves where."},
 			into(list(exitRecord.shape(), "a list of exits", 0), func(f *fileDecl) *at[[]at[exitDecl]] { return &f.exits })},
 		{entry{key: "publish", concept: "nat", also: []string{"published", "forwards", "port-forwards", "dnat"}, example: "[{at: op1, port: 8443/tcp, to: 192.168.36.10:443}]",
-			doc: "Ports of a site's uplinks that lead to a host of the network. *Not built in this version: a warning.*"},
+			doc: "Ports of a site's uplinks that lead to a host of the network."},
 			into(list(publishRecord.shape(), "a list of published ports", 0), func(f *fileDecl) *at[[]at[publishDecl]] { return &f.publish })},
 		{entry{key: "segments", concept: "segment", also: []string{"segment", "bridges", "l2"}, example: "{campus: {attach: {op1: {bridge: br-wan}, op2: {dhcpv6: {delegate-to: br-lan}}}}}",
 			doc: "Layer 2 networks that stretch over several sites, by name. *Not built in this version: a warning.*"},
