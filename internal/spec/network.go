@@ -249,8 +249,8 @@ type Publish struct {
 	Pos      Pos
 	At       string
 	Port     PortRange
-	Protocol string // tcp or udp
-	To       netip.AddrPort
+	Protocol string         // tcp or udp
+	To       netip.AddrPort // as others see it: in a mapped LAN the mapped address
 }
 
 // Segment is a layer 2 extension between sites.
