@@ -94,6 +94,11 @@ const (
 	codeSegment     = "bad-segment"
 	codeUnknownHost = "unknown-host"
 
+	// NAT and access.
+	codePolicy     = "bad-policy"
+	codeUnknownWho = "unknown-party"
+	codeShadowed   = "rule-never-matches"
+
 	codeKeylessDevice = "device-without-key"
 
 	// What is right.

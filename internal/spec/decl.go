@@ -21,6 +21,7 @@ type fileDecl struct {
 	clients  at[clientsDecl]
 	exits    at[[]at[exitDecl]]
 	publish  at[[]at[publishDecl]]
+	policy   at[policyDecl]
 	segments at[[]named[segmentDecl]]
 }
 
@@ -145,6 +146,16 @@ type publishDecl struct {
 type publishedPort struct {
 	ports    PortRange
 	protocol string
+}
+
+type policyDecl struct {
+	otherwise at[string]
+	rules     at[[]at[ruleDecl]]
+}
+
+type ruleDecl struct {
+	from, to    at[[]at[string]]
+	allow, deny at[[]at[PolicyPort]]
 }
 
 type segmentDecl struct {

@@ -95,6 +95,7 @@ func (b *builder) build() {
 	b.clients()
 	b.exits()
 	b.publish()
+	b.access()
 	b.segments()
 	if b.wrong == 0 {
 		b.keyless()

@@ -154,6 +154,9 @@ var referenceRules = fmt.Sprintf(`
   first that has Babel, so clients may enter at a static site only where there is no other. What a
   device sends to other sites has its own address as its source; to the Internet it leaves where it
   entered, unless an exit is for it.
+- **Who may talk to whom.** AllowedIPs and routes say where packets go, `+"`policy:`"+` which may. Without
+  one, every part of the network reaches every other. What comes from the Internet, by a published
+  port, or goes there, by an exit or an uplink, is decided by rules with `+"`internet`"+` alone.
 - **What is not in the file.** Private keys, preshared keys, and everything that the router's own
   system does already: addresses of LANs and uplinks, DHCP, DNS.
 
