@@ -1,11 +1,12 @@
 package spec
 
-// access takes over who may talk to whom.
+// access takes over whose sources are translated, and who may talk to whom.
 func (b *builder) access() {
-	if !b.f.policy.given {
+	if len(b.f.nat.v) == 0 && !b.f.policy.given {
 		return
 	}
 	p := b.newParties()
+	p.nat()
 	p.policy()
 }
 

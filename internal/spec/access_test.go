@@ -86,8 +86,8 @@ func TestPortsOfRules(t *testing.T) {
 }
 
 func TestPolicyDefaults(t *testing.T) {
-	if n := parse(t, twins); n.Policy != nil {
-		t.Errorf("of a file without: %+v", n.Policy)
+	if n := parse(t, twins); n.Policy != nil || n.NAT != nil {
+		t.Errorf("of a file without: %+v, %+v", n.Policy, n.NAT)
 	}
 	if n := parse(t, twins+"policy: {}\n"); n.Policy == nil || n.Policy.Deny || n.Policy.Rules != nil {
 		t.Errorf("of an empty policy: %+v", n.Policy)
@@ -95,6 +95,32 @@ func TestPolicyDefaults(t *testing.T) {
 	n := parse(t, twins+"policy:\n  rules:\n    - {from: any, to: third, deny: all}\n")
 	if p := n.Policy; p.Deny || p.Rules[0].Allow || p.Rules[0].Pos != (spec.Pos{Line: 11, Column: 7}) {
 		t.Errorf("of one rule: %+v", p)
+	}
+}
+
+// Sources are as the router sees them that translates: its own mapped LANs as they are.
+func TestSourcesOfNAT(t *testing.T) {
+	n := parse(t, twins+`nat:
+  - {at: north, masquerade: north, to: [south, third]}
+  - {at: north, masquerade: [10.61.1.64/26, 192.168.1.0/28, 10.61.2.0/24], out: wg-south}
+  - {at: third, masquerade: [north:br-lan, phone]}
+  - {at: south, masquerade: south, out: eth0}
+  - {at: third, masquerade: clients, out: wg-clients}
+  - {at: third, masquerade: any, out: br-core}
+`)
+	want := []spec.NAT{
+		{At: "north", Sources: prefixes("10.9.0.1 10.66.0.0/24 192.168.1.0/24 fd01::/64 fd09::1"), To: []string{"south", "third"}},
+		{At: "north", Sources: prefixes("10.61.2.0/24 192.168.1.0/28 192.168.1.64/26"), Out: "wg-south"},
+		{At: "third", Sources: prefixes("10.8.0.10 10.61.1.0/24 fd09:0:0:1::a08:a fd61:1::/64")},
+		{At: "south", Sources: prefixes("10.9.0.2 192.168.1.0/24 fd09::2"), Out: "eth0"},
+		{At: "third", Sources: prefixes("10.8.0.0/24 fd09:0:0:1::a08:0/120"), Out: "wg-clients"},
+		{At: "third", Sources: prefixes("10.8.0.0/24 10.9.0.0/24 10.20.0.0/16 10.61.1.0/24 10.61.2.0/24 10.66.0.0/24 192.168.3.0/24 192.168.4.0/24 fd09::/48 fd61:1::/64"), Out: "br-core"},
+	}
+	for i := range want {
+		want[i].Pos = spec.Pos{Line: 10 + i, Column: 5}
+	}
+	if d := cmp.Diff(want, n.NAT, compareNet); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
 }
 

@@ -6,6 +6,19 @@ import (
 	"slices"
 )
 
+// NAT gives what a site's router sends to other sites the router's own address as its source.
+// Without one, sources stay what they are.
+type NAT struct {
+	Pos Pos
+	At  string // the site whose router does it
+	// Sources are whose packets, as that router sees them: of its own mapped LANs the real
+	// prefixes, of everything else the outside ones. Sorted (address, length), none inside
+	// another, at least one. Shared with other values: not to be changed.
+	Sources []netip.Prefix
+	Out     string   // only what leaves by this device; empty: by any
+	To      []string // only what goes to these sites, in the order of the file; nil: to all others
+}
+
 // Policy says who may open connections to whom, apart from routing.
 type Policy struct {
 	Deny  bool         // what is decided by no rule, and is between parts of the network, does not pass

@@ -95,6 +95,7 @@ const (
 	codeUnknownHost = "unknown-host"
 
 	// NAT and access.
+	codeNAT        = "bad-nat"
 	codePolicy     = "bad-policy"
 	codeUnknownWho = "unknown-party"
 	codeShadowed   = "rule-never-matches"

@@ -20,6 +20,7 @@ type fileDecl struct {
 	links    at[[]linkDecl]
 	clients  at[clientsDecl]
 	exits    at[[]at[exitDecl]]
+	nat      at[[]at[natDecl]]
 	publish  at[[]at[publishDecl]]
 	policy   at[policyDecl]
 	segments at[[]named[segmentDecl]]
@@ -146,6 +147,13 @@ type publishDecl struct {
 type publishedPort struct {
 	ports    PortRange
 	protocol string
+}
+
+type natDecl struct {
+	at         at[string]
+	masquerade at[[]at[string]]
+	out        at[string]
+	to         at[[]at[string]]
 }
 
 type policyDecl struct {

@@ -9,6 +9,27 @@ import (
 // words is the shape of names and prefixes; who they are is found where they are used.
 func words(what string) shape[[]at[string]] { return oneOrMore(text(what), what+", or a list") }
 
+var natRecord = record[natDecl]{
+	noun:    "source translation",
+	title:   "Source translation",
+	context: "nat:\n  - …",
+	doc:     "Between sites every packet keeps its true source, unless it is told otherwise here: then the router of one site puts its own address in the place of the sources, as an uplink does for what goes to the Internet. Without `out:` and `to:` it does so with all that goes from them to other parts of the network. Who receives it sees the router's address, and so does a `policy:` at that end.",
+	fields: []field[natDecl]{
+		{entry{key: "at", concept: "nat", required: true, also: []string{"site", "on", "router"}, example: "op1",
+			doc: "The site whose router translates: packets that do not pass it keep their sources."},
+			into(siteName, func(n *natDecl) *at[string] { return &n.at })},
+		{entry{key: "masquerade", concept: "nat", required: true, also: []string{"masq", "snat", "from", "for", "source", "sources", "src", "nat"}, example: "op1",
+			doc: "Whose packets: sites (their LANs and their routers' own addresses), `SITE:DEVICE` for one LAN, `clients` or single devices, prefixes or addresses of this network, or `any` for all of it; one or a list. A LAN of the site itself that is mapped (`as:`) may be written as it is on the device."},
+			into(words("a site, a device, `clients`, a prefix or `any`"), func(n *natDecl) *at[[]at[string]] { return &n.masquerade })},
+		{entry{key: "out", concept: "nat", also: []string{"device", "dev", "interface", "oif", "link", "via"}, example: "wg-op2",
+			doc: "Only what leaves the router by this device: one of the site's `lan:` or `uplink:`, which may be one that another program made (a hand-made `wg1` is described as a `lan:`), or one of its tunnels, for example `wg-op2`. Instead of `to:`."},
+			into(text("a device"), func(n *natDecl) *at[string] { return &n.out })},
+		{entry{key: "to", concept: "nat", also: []string{"towards", "dest", "destination", "dst", "sites"}, example: "[op2, op3]",
+			doc: "Only what goes to these sites, by whichever way: one or a list. Instead of `out:`."},
+			into(oneOrMore(siteName, "one site or a list of them"), func(n *natDecl) *at[[]at[string]] { return &n.to })},
+	},
+}
+
 var policyRecord = record[policyDecl]{
 	noun:    "the policy",
 	title:   "Policy",

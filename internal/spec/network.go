@@ -25,6 +25,7 @@ type Network struct {
 
 	Clients  *Clients  // nil: none
 	Exits    []Exit    // in the order of the file
+	NAT      []NAT     // in the order of the file
 	Publish  []Publish // in the order of the file
 	Policy   *Policy   // nil: none, everything passes
 	Segments []Segment // in the order of the file

@@ -258,6 +258,7 @@ func TestHostileFilesAreRefusedInTime(t *testing.T) {
 		"publish":   head + "sites: {a: a.example.net}\npublish:\n" + strings.Repeat("  - {at: a, port: 80/tcp, to: 192.168.1.1:80}\n", 15_000),
 		"rules":     head + "sites: {a: a.example.net, b: }\npolicy:\n  rules:\n" + strings.Repeat("    - {from: a, to: c, allow: all}\n", 25_000),
 		"parties":   head + "sites:\n  a:\n    endpoint: a.example.net\n    lan: {br0: [" + thousands(40, "10.%d.%d.0/24, ") + "10.200.0.0/24]}\n  b:\npolicy:\n  rules:\n" + thousands(20, "    - {from: [a, 10.%d.%d.1], to: b, allow: all}\n"),
+		"nat":       head + "sites: {a: a.example.net, b: }\nnat:\n" + strings.Repeat("  - {at: a, masquerade: c, out: wg-c}\n", 20_000),
 		"devices":   head + "sites: {a: a.example.net}\nclients: {pool: 10.8.0.0/16, at: a, devices: {" + strings.ReplaceAll(keysOf(40_000), "\n", ", ") + "}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
