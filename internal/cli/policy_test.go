@@ -198,4 +198,3 @@ func TestPolicyChangesUnderFlows(t *testing.T) {
 	}
 	l.answers("op1.host", "10.3.0.10") // by ping
 }
-

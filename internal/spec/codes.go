@@ -94,6 +94,12 @@ const (
 	codeSegment     = "bad-segment"
 	codeUnknownHost = "unknown-host"
 
+	// NAT and access.
+	codeNAT        = "bad-nat"
+	codePolicy     = "bad-policy"
+	codeUnknownWho = "unknown-party"
+	codeShadowed   = "rule-never-matches"
+
 	codeKeylessDevice = "device-without-key"
 
 	// What is right.

@@ -20,7 +20,9 @@ type fileDecl struct {
 	links    at[[]linkDecl]
 	clients  at[clientsDecl]
 	exits    at[[]at[exitDecl]]
+	nat      at[[]at[natDecl]]
 	publish  at[[]at[publishDecl]]
+	policy   at[policyDecl]
 	segments at[[]named[segmentDecl]]
 }
 
@@ -145,6 +147,23 @@ type publishDecl struct {
 type publishedPort struct {
 	ports    PortRange
 	protocol string
+}
+
+type natDecl struct {
+	at         at[string]
+	masquerade at[[]at[string]]
+	out        at[string]
+	to         at[[]at[string]]
+}
+
+type policyDecl struct {
+	otherwise at[string]
+	rules     at[[]at[ruleDecl]]
+}
+
+type ruleDecl struct {
+	from, to    at[[]at[string]]
+	allow, deny at[[]at[PolicyPort]]
 }
 
 type segmentDecl struct {

@@ -4,7 +4,8 @@ import "net/netip"
 
 // fileRecord is the language: everything that a network file may hold hangs on it. The
 // decoder, the JSON Schema and the documentation are made from it and from the records
-// that it names (grammar_sites.go, grammar_links.go, grammar_traffic.go).
+// that it names (grammar_sites.go, grammar_links.go, grammar_traffic.go,
+// grammar_access.go).
 //
 // The first sentence of each doc is what an editor shows; the examples are values, in
 // YAML, and each parses where it stands (see the tests).
@@ -39,9 +40,15 @@ var fileRecord = record[fileDecl]{
 		{entry{key: "exits", concept: "exit", also: []string{"exit", "gateways"}, example: "[{for: op2, via: op1}]",
 			doc: "Whose traffic to the Internet leaves where."},
 			into(list(exitRecord.shape(), "a list of exits", 0), func(f *fileDecl) *at[[]at[exitDecl]] { return &f.exits })},
+		{entry{key: "nat", concept: "nat", also: []string{"snat", "masq", "masquerade", "masquerading", "translate"}, example: "[{at: op1, masquerade: op1, to: op3}]",
+			doc: "Whose packets get a router's own address as their source on the way to other sites. Left out, all keep their true ones."},
+			into(list(natRecord.shape(), "a list of source translations", 0), func(f *fileDecl) *at[[]at[natDecl]] { return &f.nat })},
 		{entry{key: "publish", concept: "nat", also: []string{"published", "forwards", "port-forwards", "dnat"}, example: "[{at: op1, port: 8443/tcp, to: 192.168.36.10:443}]",
-			doc: "Ports of a site's uplinks that lead to a host of the network. *Not built in this version: a warning.*"},
+			doc: "Ports of a site's uplinks that lead to a host of the network."},
 			into(list(publishRecord.shape(), "a list of published ports", 0), func(f *fileDecl) *at[[]at[publishDecl]] { return &f.publish })},
+		{entry{key: "policy", concept: "policy", also: []string{"policies", "access", "firewall", "acl", "acls", "rules", "filter", "allow", "deny"}, example: "{default: deny, rules: [{from: op2, to: op1, allow: all}]}",
+			doc: "Who may open connections to whom. Left out, every part of the network may to every other."},
+			into(policyRecord.shape(), func(f *fileDecl) *at[policyDecl] { return &f.policy })},
 		{entry{key: "segments", concept: "segment", also: []string{"segment", "bridges", "l2"}, example: "{campus: {attach: {op1: {bridge: br-wan}, op2: {dhcpv6: {delegate-to: br-lan}}}}}",
 			doc: "Layer 2 networks that stretch over several sites, by name. *Not built in this version: a warning.*"},
 			into(mapOf("segment", "a mapping from names to segments", segmentRecord.shape()), func(f *fileDecl) *at[[]named[segmentDecl]] { return &f.segments })},

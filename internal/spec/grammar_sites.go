@@ -142,7 +142,7 @@ var lanRecord = record[lanDecl]{
 			doc: "The prefix on the device."},
 			into(prefix(anyFamily), func(l *lanDecl) *at[netip.Prefix] { return &l.prefix })},
 		{entry{key: "as", concept: "nat", also: []string{"map", "mapped", "netmap"}, example: "10.61.1.0/24",
-			doc: "The prefix under which everybody else sees it: in routes, exits and published ports only this one exists. *Not built in this version: a warning.*"},
+			doc: "The prefix under which everybody else sees it: in routes, exits, published ports and the policy only this one exists. Hosts keep their last bits. The site's own hosts and router use the real one."},
 			into(prefix(anyFamily), func(l *lanDecl) *at[netip.Prefix] { return &l.as })},
 		{entry{key: "probe", concept: "lan", also: []string{"check", "ping", "while"}, example: "192.168.1.10",
 			doc: "A host in the prefix that answers pings while the LAN works: a router can be up and cut off from its LAN. Only a router with `babel` routing looks."},

@@ -110,16 +110,16 @@ var publishRecord = record[publishDecl]{
 			doc: "The site whose uplinks have the port."},
 			into(siteName, func(p *publishDecl) *at[string] { return &p.at })},
 		{entry{key: "port", concept: "nat", required: true, also: []string{"ports", "listen"}, example: "8443/tcp",
-			doc: "The port or range of ports and its protocol, `tcp` or `udp`."},
+			doc: "The port or range of ports and its protocol, `tcp` or `udp`, in either order: `8443/tcp` or `tcp/8443`."},
 			into(published, func(p *publishDecl) *at[publishedPort] { return &p.port })},
 		{entry{key: "to", concept: "nat", required: true, also: []string{"host", "target", "dest"}, example: "192.168.36.10:443",
-			doc: "The host, in a LAN of the network, and its port; for a range, the port of its first one."},
+			doc: "The host, in a LAN of the network, and its port; for a range, the port of its first one. In a LAN that is mapped (`as:`) it has its mapped address; at that LAN's own site its real one will do too."},
 			into(addrPort, func(p *publishDecl) *at[netip.AddrPort] { return &p.to })},
 	},
 }
 
-var published = scalar("a port with its protocol", schema{"type": "string", "pattern": "^[0-9]+(-[0-9]+)?/(tcp|udp)$"}, func(text string) (publishedPort, *mistake) {
-	ports, protocol, ok := strings.Cut(text, "/")
+var published = scalar("a port with its protocol", schema{"type": "string", "pattern": "^(" + portPattern + "/(tcp|udp)|(tcp|udp)/" + portPattern + ")$"}, func(text string) (publishedPort, *mistake) {
+	ports, protocol, ok := cutService(text)
 	r, m := parsePortRange(ports)
 	switch {
 	case m != nil:

@@ -25,9 +25,9 @@ type Network struct {
 
 	Clients  *Clients  // nil: none
 	Exits    []Exit    // in the order of the file
-	Publish  []Publish // in the order of the file
 	NAT      []NAT     // in the order of the file
-	Policy   *Policy   // nil: none
+	Publish  []Publish // in the order of the file
+	Policy   *Policy   // nil: none, everything passes
 	Segments []Segment // in the order of the file
 }
 
@@ -254,8 +254,8 @@ type Publish struct {
 	Pos      Pos
 	At       string
 	Port     PortRange
-	Protocol string // tcp or udp
-	To       netip.AddrPort
+	Protocol string         // tcp or udp
+	To       netip.AddrPort // as others see it: in a mapped LAN the mapped address
 }
 
 // Segment is a layer 2 extension between sites.

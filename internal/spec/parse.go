@@ -70,8 +70,9 @@ type builder struct {
 	joined int            // pairs that links have named so far
 	meshed bool
 
-	hosts, hidden table           // of LANs: as others see them, and behind mappings
-	devices       map[string]bool // names of clients
+	hosts, hidden table            // of LANs: as others see them, and behind mappings
+	mapped        map[int]mappings // the same by site, where there are mappings
+	devices       map[string]bool  // names of clients
 
 	reach *graph // of links that can be made; nil while in doubt
 }
@@ -94,6 +95,7 @@ func (b *builder) build() {
 	b.clients()
 	b.exits()
 	b.publish()
+	b.access()
 	b.segments()
 	if b.wrong == 0 {
 		b.keyless()
@@ -118,6 +120,18 @@ func (b *builder) site(name at[string]) (int, bool) {
 	}
 	b.err(name.Pos, codeUnknownSite, hint, "there is no site %q", clip(name.v))
 	return 0, false
+}
+
+// siteOf returns the site that a value names, -1 where there is none, which is reported unless
+// the value could not be read.
+func (b *builder) siteOf(name at[string]) (int, bool) {
+	if !name.ok {
+		return -1, false
+	}
+	if i, ok := b.site(name); ok {
+		return i, true
+	}
+	return -1, false
 }
 
 // few lists names for a message, no more than most.

@@ -154,6 +154,13 @@ var referenceRules = fmt.Sprintf(`
   first that has Babel, so clients may enter at a static site only where there is no other. What a
   device sends to other sites has its own address as its source; to the Internet it leaves where it
   entered, unless an exit is for it.
+- **Sources.** Between sites a packet keeps the source that it has. Its source is changed where it
+  leaves by an uplink (`+"`masquerade:`"+`), where `+"`nat:`"+` says so, and at the edge of a mapped LAN
+  (`+"`as:`"+`), where its last bits stay. All routers but that LAN's own, and all of the file but what
+  is said at that LAN's own site, know the mapped prefix only.
+- **Who may talk to whom.** AllowedIPs and routes say where packets go, `+"`policy:`"+` which may. Without
+  one, every part of the network reaches every other. What comes from the Internet, by a published
+  port, or goes there, by an exit or an uplink, is decided by rules with `+"`internet`"+` alone.
 - **What is not in the file.** Private keys, preshared keys, and everything that the router's own
   system does already: addresses of LANs and uplinks, DHCP, DNS.
 

@@ -256,6 +256,9 @@ func TestHostileFilesAreRefusedInTime(t *testing.T) {
 		"hosts":     head + "sites:\n" + endpoints(4000),
 		"exits":     head + "sites: {a: a.example.net, b: }\nexits:\n" + strings.Repeat("  - {for: b, via: a}\n", 20_000),
 		"publish":   head + "sites: {a: a.example.net}\npublish:\n" + strings.Repeat("  - {at: a, port: 80/tcp, to: 192.168.1.1:80}\n", 15_000),
+		"rules":     head + "sites: {a: a.example.net, b: }\npolicy:\n  rules:\n" + strings.Repeat("    - {from: a, to: c, allow: all}\n", 25_000),
+		"parties":   head + "sites:\n  a:\n    endpoint: a.example.net\n    lan: {br0: [" + thousands(40, "10.%d.%d.0/24, ") + "10.200.0.0/24]}\n  b:\npolicy:\n  rules:\n" + thousands(20, "    - {from: [a, 10.%d.%d.1], to: b, allow: all}\n"),
+		"nat":       head + "sites: {a: a.example.net, b: }\nnat:\n" + strings.Repeat("  - {at: a, masquerade: c, out: wg-c}\n", 20_000),
 		"devices":   head + "sites: {a: a.example.net}\nclients: {pool: 10.8.0.0/16, at: a, devices: {" + strings.ReplaceAll(keysOf(40_000), "\n", ", ") + "}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -273,6 +276,15 @@ func TestHostileFilesAreRefusedInTime(t *testing.T) {
 			t.Logf("%v: %.120s", time.Since(start), ds.String())
 		})
 	}
+}
+
+// thousands returns n thousand lines, each with two numbers of its own.
+func thousands(n int, format string) string {
+	var b strings.Builder
+	for i := range n * 1000 {
+		fmt.Fprintf(&b, format, 20+i/250, i%250) // past the overlay of head
+	}
+	return b.String()
 }
 
 func keysOf(n int) string {

@@ -6,21 +6,61 @@ import (
 	"slices"
 )
 
+// mappings finds a site's mapped LANs: by the prefix that it has itself, and by the one that
+// others see. The as of a block is the other one.
+type mappings struct{ real, mapped table }
+
 // findHosts makes the tables of where the network has hosts: as all of it sees them, and
 // behind mappings.
 func (b *builder) findHosts() {
 	var outside, hidden []block
+	b.mapped = map[int]mappings{}
 	for i := range b.n.Sites {
+		var inside, here []block
 		for _, l := range b.n.Sites[i].LANs {
 			for _, m := range l.Prefixes {
 				outside = append(outside, block{prefix: m.Outside(), Pos: m.Pos, site: i, what: "LAN"})
 				if m.As.IsValid() {
-					hidden = append(hidden, block{prefix: m.Prefix, Pos: m.Pos, site: i, as: m.As})
+					inside = append(inside, block{prefix: m.Prefix, Pos: m.Pos, site: i, as: m.As})
+					here = append(here, block{prefix: m.As, Pos: m.Pos, site: i, as: m.Prefix})
 				}
 			}
 		}
+		if len(inside) > 0 {
+			b.mapped[i] = mappings{newTable(inside), newTable(here)}
+			hidden = append(hidden, inside...)
+		}
 	}
 	b.hosts, b.hidden = newTable(outside), newTable(hidden)
+}
+
+// moved returns a part of the prefix from as the same part of the prefix to, which is of the
+// same length.
+func moved(p, from, to netip.Prefix) netip.Prefix {
+	out, x, y := p.Addr().AsSlice(), from.Addr().AsSlice(), to.Addr().AsSlice()
+	for i := range out {
+		out[i] ^= x[i] ^ y[i] // the bits of from's length are x's, and those after it are 0 in x and y
+	}
+	a, _ := netip.AddrFromSlice(out)
+	return netip.PrefixFrom(a, p.Bits())
+}
+
+// outward returns what others call a part of a mapped LAN of a site, as the site calls it.
+func (b *builder) outward(site int, p netip.Prefix) (netip.Prefix, bool) {
+	m := b.mapped[site].real.find(p)
+	if m == nil {
+		return p, false
+	}
+	return moved(p, m.prefix, m.as), true
+}
+
+// inward returns what a site calls what others call p.
+func (b *builder) inward(site int, p netip.Prefix) netip.Prefix {
+	m := b.mapped[site].mapped.find(p)
+	if m == nil {
+		return p
+	}
+	return moved(p, m.prefix, m.as)
 }
 
 // publish takes over the published ports.
@@ -33,10 +73,7 @@ func (b *builder) publish() {
 	taken := map[listener][]Publish{}
 	for _, d := range b.f.publish.v {
 		p := Publish{Pos: d.Pos, At: d.v.at.v, Port: d.v.port.v.ports, Protocol: d.v.port.v.protocol, To: d.v.to.v}
-		site, known := 0, false
-		if d.v.at.ok {
-			site, known = b.site(d.v.at)
-		}
+		site, known := b.siteOf(d.v.at)
 		if known && d.v.port.ok {
 			at := listener{site, p.Protocol, p.To.Addr().Is6()}
 			for _, o := range taken[at] {
@@ -48,11 +85,15 @@ func (b *builder) publish() {
 			taken[at] = append(taken[at], p)
 			b.tunnelPort(d.v.port.Pos, p, site)
 		}
-		if known && len(b.n.Sites[site].Uplinks) == 0 && !b.f.sites.v[site].v.doubt {
+		switch {
+		case !known:
+		case b.n.Sites[site].Kind == Plain:
+			b.err(d.v.at.Pos, codePlain, "publish it at a site that runs tombolo, or set it up on that router", "site %q is plain and runs nothing of ours, so no port of it can be published", p.At)
+		case len(b.n.Sites[site].Uplinks) == 0 && !b.f.sites.v[site].v.doubt:
 			b.warn(d.v.at.Pos, codePublish, "describe the device that leads to the Internet as its `uplink:`", "site %q has no uplink whose port could be published", p.At)
 		}
 		if d.v.to.ok {
-			b.checkTarget(d.v.to)
+			b.checkTarget(&p, d.v.to, site)
 			if width := p.Port.Last - p.Port.First; d.v.port.ok && int(p.To.Port())+width > 65535 {
 				b.err(d.v.to.Pos, codeRange, "", "the %d ports of the range end above 65535 at the host", width+1)
 			}
@@ -87,13 +128,20 @@ func (b *builder) tunnelPort(at Pos, p Publish, site int) {
 	}
 }
 
-// checkTarget reports a published port that leads to no host of the network.
-func (b *builder) checkTarget(to at[netip.AddrPort]) {
+// checkTarget reports a published port that leads to no host of the network. In a mapped LAN of
+// the site itself (-1: it is not known which) the host's address may be the real one.
+func (b *builder) checkTarget(p *Publish, to at[netip.AddrPort], site int) {
 	host := hostPrefix(to.v.Addr())
 	if b.hosts.find(host) != nil || b.clientPool().Contains(host.Addr()) {
 		return
 	}
-	if m := b.hidden.find(host); m != nil {
+	if out, mapped := b.outward(site, host); mapped {
+		p.To = netip.AddrPortFrom(out.Addr(), to.v.Port())
+		return
+	}
+	if m := b.hidden.find(host); m != nil && site < 0 {
+		return
+	} else if m != nil {
 		b.err(to.Pos, codeUnknownHost, fmt.Sprintf("write its address in %v", m.as), "%v is in a LAN that is mapped: outside its site it is known by its address in %v", host.Addr(), m.as)
 		return
 	}
