@@ -185,3 +185,78 @@ func TestPublishedPortsOfMappedHosts(t *testing.T) {
 		t.Errorf("the port is published on the router's overlay address too: %q", out)
 	}
 }
+
+// Outside its site a mapped LAN has the addresses that it is mapped to, also for exits and the
+// policy; what is masqueraded at the exit has come there with those. A device that enters
+// elsewhere reaches a published port of its own door, and what the policy lets it.
+func TestMappedLANsHaveExitsAndPolicy(t *testing.T) {
+	t.Parallel()
+	network := twinsNetwork + `
+clients:
+  pool: 10.31.0.0/24
+  at: third
+  devices:
+    phone: {address: 10.31.0.10, full: true}
+exits:
+  - {for: north, via: third, otherwise: block}
+policy:
+  rules:
+    - {from: 10.61.2.0/24, to: 10.61.1.10, deny: udp/7007}
+    - {from: "fd00:61:2::/64", to: north, deny: [tcp, udp]}
+    - {from: phone, to: third, allow: all}
+    - {from: phone, to: 10.61.2.10, allow: 7007/tcp}
+    - {from: phone, to: any, deny: all}
+    - {from: south, to: internet, deny: icmp}
+`
+	l := twins{open(t, "twinexits", network, twinsLab)}
+	l.roam("phone", "third")
+	addresses := map[string][]netip.Addr{}
+	for _, host := range append(twinHosts, "inet") {
+		addresses[host] = []netip.Addr{l.outside(host, "eth0", false), l.outside(host, "eth0", true)}
+		l.mirror(host, addresses[host]...)
+	}
+	inet, six := addresses["inet"][0], addresses["inet"][1]
+	l.answers("third.host", "10.61.1.10")
+	exit := map[bool]netip.Addr{false: l.outside("third", "eth0", false), true: l.outside("third", "eth0", true)}
+	for _, c := range []struct {
+		question
+		answered bool
+		seen     netip.Addr
+	}{
+		{question{node: "north.host", network: "tcp", to: inet}, true, exit[false]},
+		{question{node: "north.host", network: "udp", to: inet}, true, exit[false]},
+		{question{node: "north.host", network: "icmp", to: inet}, true, exit[false]},
+		{question{node: "north.host", network: "tcp", to: six}, true, exit[true]},
+		{question{node: "south.host", network: "tcp", to: inet}, true, l.outside("south", "eth0", false)},
+		{question{node: "south.host", network: "icmp", to: inet}, false, inet},
+		{question{node: "south.host", network: "udp", to: mapped("north.host", false)}, false, inet},
+		{question{node: "south.host", network: "tcp", to: mapped("north.host", false)}, true, mapped("south.host", false)},
+		{question{node: "south.host", network: "tcp", to: mapped("north.host", true)}, false, inet},
+		{question{node: "north.host", network: "tcp", to: mapped("south.host", true)}, true, mapped("north.host", true)},
+		{question{node: "south.host", network: "icmp", to: mapped("north.host", true)}, true, inet},
+		{question{node: "phone", network: "udp", to: mapped("third.host", false)}, true, netip.MustParseAddr("10.31.0.10")},
+		{question{node: "phone", network: "tcp", to: mapped("south.host", false)}, true, netip.MustParseAddr("10.31.0.10")},
+		{question{node: "phone", network: "udp", to: mapped("south.host", false)}, false, inet},
+		{question{node: "phone", network: "tcp", to: mapped("north.host", false)}, false, inet},
+		{question{node: "phone", network: "udp", to: inet}, true, exit[false]},
+		// The door publishes south's host: over TCP the phone may reach that, and only so.
+		{question{node: "phone", network: "tcp", to: exit[false]}, true, netip.MustParseAddr("10.60.0.3")},
+		{question{node: "phone", network: "udp", to: exit[false]}, false, inet},
+	} {
+		wait := forNone
+		if c.answered {
+			wait = forAnswer
+		}
+		_, seen, err := l.ask(c.question, wait)
+		if (err == nil) != c.answered || c.answered && c.network != "icmp" && seen != c.seen {
+			t.Errorf("%s: seen as %s (%v), want %s, answered: %v", c.question, seen, err, c.seen, c.answered)
+		}
+	}
+	for _, c := range []struct {
+		site, from string
+	}{{"north", "192.168.1."}, {"third", "10.61.1."}} {
+		if rules := l.in(c.site, "ip", "rule"); !strings.Contains(rules, "from "+c.from) {
+			t.Errorf("%s has no rule from %s:\n%s", c.site, c.from, rules)
+		}
+	}
+}
