@@ -1,13 +1,16 @@
 package cli_test
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // others is what mwan3 and pbr make of a router: marks on the LAN's packets by where they go, and
@@ -99,7 +102,16 @@ func TestTwoUplinksBesideOthers(t *testing.T) {
 		if faults := l.unanswered(questions, forAnswer); len(faults) > 0 {
 			t.Error(strings.Join(faults, "\n"))
 		}
+		for _, a := range own {
+			l.soon(func() string { // the tunnel may only just be there
+				if said, err := l.says("inet", netip.AddrPortFrom(a, 8443)); err != nil || said != "hello branch.host "+inet.String() {
+					return fmt.Sprintf("port 8443 of %s says %q (%v)", a, said, err)
+				}
+				return ""
+			})
+		}
 	}
+	l.serves("branch.host", "192.168.51.10:443")
 	weights()
 	ways()
 
@@ -155,6 +167,38 @@ func TestTwoUplinksBesideOthers(t *testing.T) {
 		weights()
 		ways()
 	})
+}
+
+// serves starts a mirror of one TCP port.
+func (l homeLab) serves(node, at string) {
+	l.Helper()
+	l.do(l.lab.Do(l.Context(), node, func() error {
+		server, err := net.Listen("tcp", at)
+		if err == nil {
+			l.Cleanup(func() { server.Close() })
+			go (&mirror{node: node}).streams(server)
+		}
+		return err
+	}))
+}
+
+// says asks a mirror's port, and returns its answer.
+func (l homeLab) says(node string, to netip.AddrPort) (answer string, err error) {
+	l.Helper()
+	err = l.lab.Do(l.Context(), node, func() error {
+		c, err := net.DialTimeout("tcp", to.String(), 2*time.Second)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(forAnswer))
+		if _, err := c.Write([]byte("hello\n")); err != nil {
+			return err
+		}
+		answer, err = bufio.NewReader(c).ReadString('\n')
+		return err
+	})
+	return strings.TrimSpace(answer), err
 }
 
 // othersDecide fails unless what others mark goes where they say, with their marks, and also in
