@@ -20,6 +20,9 @@ func (b *builder) readLANs(s *Site, decl *siteDecl) {
 			if m.v.as.ok && b.checkMapping(m.v.prefix.v, m.v.as) {
 				mapped.As = m.v.as.v
 				b.mappings[mapped.Pos] = m.v.as.Pos
+				if s.Kind == Plain {
+					b.warn(m.v.as.Pos, codePlain, "set it up there, one to one and both ways", "site %q is plain and runs nothing of ours: its own router must translate %v to %v", s.Name, mapped.Prefix, mapped.As)
+				}
 			}
 			if m.v.probe.ok && b.checkProbe(s, m.v.prefix.v, m.v.probe) {
 				mapped.Probe = m.v.probe.v
