@@ -1,0 +1,16 @@
+// Package trace follows a flow through a network: at every router the steps that Linux takes, in
+// its order, with the reason for each turn, until the packet is delivered or lost; and then the
+// answer, through the state of connections that the way there made.
+//
+// It is pure. What it walks over are values: the state of every router, as it is wanted or as it
+// was read, with what its agent lays beside that (package learned). Nothing is sent, and nothing
+// needs to run.
+//
+//	compile.All ─▶ []state.Router ─▶ New ─▶ *Network ─▶ Trace(Flow) ─▶ Trace
+//	learned.Routes ─────────────────┘
+//
+// A packet comes in by a device (in.go), is looked at by the ruleset (package ruleset) and by
+// conntrack (conn.go), routed by rules and tables (route.go), filtered, translated, and goes out
+// (out.go): to a host, to the router itself, to a provider, or into a tunnel, whose own packet is
+// walked in the same way (tunnel.go).
+package trace

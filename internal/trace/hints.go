@@ -1,0 +1,42 @@
+package trace
+
+import (
+	"fmt"
+	"strings"
+
+	"tombolo/internal/state"
+)
+
+// whyNoWay says what in the network file would mend it that a packet has no way.
+func (n *Network) whyNoWay(r *router, p *packet, to way) string {
+	if x, there := n.byAddr[p.Dst]; there && x.door == nil {
+		return fmt.Sprintf("device %s is at no door", x.name)
+	}
+	for _, name := range n.names {
+		for _, l := range n.routers[name].lans {
+			if l.prefix.Contains(p.Dst) {
+				return fmt.Sprintf("%v is at site %s: is there a link by which %s reaches it, and does it work?", l.prefix, name, r.name)
+			}
+		}
+	}
+	if to.route != nil && to.route.Type == state.Unreachable && to.route.Dst.Bits() == 0 {
+		return "an exit with `otherwise: block` lets it out nowhere else while none of `via:` is reached"
+	}
+	if p.Dst.IsPrivate() {
+		return "no site has this prefix: add it as a `lan:`"
+	}
+	return "the site has no uplink, and no exit"
+}
+
+// hintOf says what a chain that stopped a packet is made from.
+func hintOf(chain string) string {
+	switch {
+	case strings.HasPrefix(chain, "access") || chain == "denied":
+		return "`policy:` does not allow it: add a rule before those that deny it"
+	case strings.HasPrefix(chain, "guard"):
+		return "an exit with `otherwise: block` keeps it at home"
+	case strings.HasPrefix(chain, "check-"):
+		return "its source is not one that may come from there"
+	}
+	return ""
+}

@@ -1,0 +1,299 @@
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"tombolo/internal/state"
+	"tombolo/internal/trace/learned"
+	"tombolo/internal/trace/ruleset"
+)
+
+// Network is all routers, prepared to be walked. It is not changed by a walk, so that several
+// may go on at once.
+type Network struct {
+	routers map[string]*router
+	names   []string               // of routers, in the order of the file
+	public  map[netip.Addr]*router // by addresses of uplinks
+	devices map[string]*roamer
+	byAddr  map[netip.Addr]*roamer
+}
+
+// roamer is a roaming device, or a plain site that enters like one.
+type roamer struct {
+	name      string
+	addresses []netip.Addr
+	door      *router // nil: it is nowhere
+	device    string  // of the door
+}
+
+// router is one of them.
+type router struct {
+	name    string
+	state   *state.Router
+	table   *ruleset.Table // nil: none
+	rules   [2][]rule      // by family, in their order
+	fibs    map[uint32]*[2]fib
+	local   map[netip.Addr]string // own addresses, and their devices
+	uplinks map[string]*uplink
+	lans    []lan
+	links   map[string][]link // tunnels, by device
+	mtu     map[string]int
+	strict  map[string]bool // rp_filter=1
+	accepts map[string]bool // accept_local=1
+	dead    func(device string) bool
+}
+
+// uplink is a device that leads to the Internet.
+type uplink struct {
+	device    string
+	addresses []netip.Prefix
+	gateways  []netip.Addr
+	leased    bool // its addresses are not known: these stand for them
+}
+
+type lan struct {
+	device string
+	prefix netip.Prefix
+	own    netip.Addr // the router's address in it
+}
+
+// link is a tunnel's peer.
+type link struct {
+	peer   *state.Peer
+	to     *router // nil: a roaming device
+	device string  // of the router there
+	roamer *roamer
+	down   bool
+}
+
+// New prepares a network. It fails on a ruleset that is not as internal/compile writes them.
+func New(w learned.World) (*Network, error) {
+	n := &Network{routers: map[string]*router{}, public: map[netip.Addr]*router{}, devices: map[string]*roamer{}, byAddr: map[netip.Addr]*roamer{}}
+	leases := lease(&w)
+	held := learned.Routes(w)
+	for i := range w.Routers {
+		s := &w.Routers[i]
+		r, err := newRouter(s, held[s.Site], leases, w.Dead)
+		if err != nil {
+			return nil, fmt.Errorf("site %s: %w", s.Site, err)
+		}
+		n.routers[s.Site], n.names = r, append(n.names, s.Site)
+		for _, u := range r.uplinks {
+			for _, a := range u.addresses {
+				n.public[a.Addr()] = r
+			}
+		}
+	}
+	n.enter(w)
+	for _, name := range n.names {
+		n.join(n.routers[name], w.Down)
+	}
+	return n, nil
+}
+
+// lease gives an address and a gateway to each uplink of which they are not known, and has w say
+// so too. 100.64.0.0/10 is for what lies between a provider and its customers (RFC 6598).
+func lease(w *learned.World) func(site, device string) (uplink, bool) {
+	known := w.Uplinks
+	made := map[[2]string]uplink{}
+	n := uint32(0)
+	for i := range w.Routers {
+		for _, u := range w.Routers[i].Uplinks {
+			x := uplink{device: u.Device, addresses: u.Addresses, gateways: u.Gateways}
+			if known != nil {
+				if a, g := known(w.Routers[i].Site, u.Device); len(a) > 0 {
+					x.addresses, x.gateways = a, g
+				}
+			}
+			if len(x.addresses) == 0 {
+				n++
+				four := netip.AddrFrom4([4]byte{100, 64 + byte(n>>14), byte(n >> 6), byte(n << 2)})
+				x.leased = true
+				x.addresses = []netip.Prefix{netip.PrefixFrom(four.Next().Next(), 30)}
+				x.gateways = []netip.Addr{four.Next()}
+			}
+			made[[2]string{w.Routers[i].Site, u.Device}] = x
+		}
+	}
+	w.Uplinks = func(site, device string) ([]netip.Prefix, []netip.Addr) {
+		x := made[[2]string{site, device}]
+		return x.addresses, x.gateways
+	}
+	return func(site, device string) (uplink, bool) {
+		x, ok := made[[2]string{site, device}]
+		return x, ok
+	}
+}
+
+func newRouter(s *state.Router, held learned.Held, leases func(site, device string) (uplink, bool), dead func(site, device string) bool) (*router, error) {
+	r := &router{
+		name: s.Site, state: s, fibs: map[uint32]*[2]fib{}, local: map[netip.Addr]string{}, uplinks: map[string]*uplink{},
+		links: map[string][]link{}, mtu: map[string]int{}, strict: map[string]bool{}, accepts: map[string]bool{},
+		dead: func(device string) bool { return dead != nil && dead(s.Site, device) },
+	}
+	for _, x := range s.Rulesets {
+		t, err := ruleset.Parse(x.Text)
+		if err != nil {
+			return nil, err
+		}
+		r.table = t
+	}
+	for _, f := range s.Interfaces {
+		r.mtu[f.Name] = f.MTU
+		for _, a := range f.Addresses {
+			r.local[a.Addr()] = f.Name
+		}
+	}
+	for i := range s.Routes {
+		r.add(&s.Routes[i])
+	}
+	for i := range held.Routes {
+		r.add(&held.Routes[i])
+	}
+	r.main(leases)
+	r.settings()
+	rules := append(slices.Clone(s.Rules), held.Rules...)
+	for _, six := range []bool{false, true} {
+		rules = append(rules, state.Rule{Priority: 32766, IPv6: six, Action: state.Lookup, Table: mainTable})
+	}
+	slices.SortStableFunc(rules, state.CompareRules)
+	for _, x := range rules {
+		f := 0
+		if x.IPv6 {
+			f = 1
+		}
+		y := rule{Rule: x}
+		if t := r.fibs[x.Table]; t != nil {
+			y.fib = &t[f]
+		}
+		r.rules[f] = append(r.rules[f], y)
+	}
+	return r, nil
+}
+
+func (r *router) add(x *state.Route) {
+	t := r.fibs[x.Table]
+	if t == nil {
+		t = &[2]fib{}
+		r.fibs[x.Table] = t
+	}
+	t[family(x.Dst.Addr())].add(x)
+}
+
+// main fills the router's own table with what it has without us: its LANs' and uplinks' networks,
+// and default routes by the uplinks.
+func (r *router) main(leases func(site, device string) (uplink, bool)) {
+	r.fibs[mainTable] = &[2]fib{}
+	for _, l := range r.state.LANs {
+		for _, p := range l.Prefixes {
+			own := p.Addr()
+			if !p.IsSingleIP() {
+				own = own.Next()
+			}
+			r.lans = append(r.lans, lan{l.Device, p, own})
+			r.local[own] = l.Device
+			r.add(&state.Route{Table: mainTable, Dst: p, Type: state.Unicast, Device: l.Device, Protocol: 2})
+		}
+	}
+	for k, u := range r.state.Uplinks {
+		x, ok := leases(r.name, u.Device)
+		if !ok {
+			continue
+		}
+		r.uplinks[u.Device] = &x
+		r.mtu[u.Device] = u.MTU
+		for _, a := range x.addresses {
+			r.local[a.Addr()] = u.Device
+			r.add(&state.Route{Table: mainTable, Dst: a.Masked(), Type: state.Unicast, Device: u.Device, Protocol: 2})
+		}
+		for _, g := range x.gateways {
+			all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+			if g.Is6() {
+				all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+			}
+			r.add(&state.Route{Table: mainTable, Dst: all, Metric: uint32(k), Type: state.Unicast, Device: u.Device, Gateway: g})
+		}
+	}
+}
+
+// settings reads what the kernel's settings say of devices.
+func (r *router) settings() {
+	for _, x := range r.state.Sysctls {
+		device, setting := "", ""
+		if rest, ok := strings.CutPrefix(x.Name, "net/ipv4/conf/"); ok {
+			device, setting, _ = strings.Cut(rest, "/")
+		}
+		switch setting {
+		case "rp_filter":
+			r.strict[device] = x.Value == "1"
+		case "accept_local":
+			r.accepts[device] = x.Value == "1"
+		}
+	}
+}
+
+// up reports whether a device can carry packets.
+func (r *router) up(device string) bool { return !r.dead(device) }
+
+// enter finds where the roaming devices are.
+func (n *Network) enter(w learned.World) {
+	for _, name := range n.names {
+		r := n.routers[name]
+		if r.state.Clients == nil {
+			continue
+		}
+		for _, d := range r.state.Clients.Devices {
+			x := n.devices[d.Name]
+			if x == nil {
+				x = &roamer{name: d.Name}
+				for _, p := range d.Addresses {
+					if p.IsSingleIP() {
+						x.addresses = append(x.addresses, p.Addr())
+						n.byAddr[p.Addr()] = x
+					}
+				}
+				n.devices[d.Name] = x
+			}
+			if w.Doors[d.Name] == name {
+				x.door, x.device = r, r.state.Clients.Device
+			}
+		}
+	}
+}
+
+// join finds the other ends of a router's tunnels.
+func (n *Network) join(r *router, down func(a, b string) bool) {
+	for i := range r.state.Interfaces {
+		f := &r.state.Interfaces[i]
+		if f.WireGuard == nil {
+			continue
+		}
+		for k := range f.WireGuard.Peers {
+			p := &f.WireGuard.Peers[k]
+			l := link{peer: p}
+			if d := n.devices[p.Name]; r.state.Clients != nil && f.Name == r.state.Clients.Device && d != nil {
+				l.roamer, l.down = d, d.door != r
+			} else if l.to = n.routers[p.Name]; l.to != nil {
+				l.device = l.to.deviceTo(r.name)
+				l.down = down != nil && down(r.name, p.Name)
+			}
+			r.links[f.Name] = append(r.links[f.Name], l)
+		}
+	}
+}
+
+// deviceTo returns the tunnel by which a router is joined to another.
+func (r *router) deviceTo(site string) string {
+	for _, f := range r.state.Interfaces {
+		if f.WireGuard == nil {
+			continue
+		}
+		if slices.ContainsFunc(f.WireGuard.Peers, func(p state.Peer) bool { return p.Name == site }) {
+			return f.Name
+		}
+	}
+	return ""
+}

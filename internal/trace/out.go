@@ -1,0 +1,138 @@
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"tombolo/internal/trace/ruleset"
+)
+
+// leaves hands a packet to a device.
+func (w *walk) leaves(r *router, p *packet, to way) {
+	device := to.route.Device
+	w.step(r, Leaves, p, func() (string, string) { return "oif " + device, "" })
+	if w.depth == 0 {
+		w.hops = append(w.hops, Hop{Router: r.name, Device: device, Src: p.Src, Dst: p.Dst, Port: p.DstPort})
+	}
+	if mtu := r.mtu[device]; mtu > 0 && p.Size > mtu && w.depth == 0 {
+		w.loses(r, MTU, p, fmt.Sprintf("%d bytes do not fit %s, whose MTU is %d", p.Size, device, mtu), "the sender is told, and sends less, unless something on the way drops ICMP")
+		return
+	}
+	switch {
+	case r.links[device] != nil:
+		w.tunnels(r, p, device)
+	case to.route.Gateway.IsValid():
+		w.via(r, p, device, to.route.Gateway)
+	default:
+		w.onLink(r, p, device)
+	}
+}
+
+// via hands a packet to a gateway: another router of the network on that device, or a provider.
+func (w *walk) via(r *router, p *packet, device string, gateway netip.Addr) {
+	for _, name := range w.n.names {
+		o := w.n.routers[name]
+		if d, ok := o.local[gateway]; ok && o != r && o.outward(d) {
+			w.arrives(o, p, d)
+			return
+		}
+	}
+	u := r.uplinks[device]
+	if u == nil {
+		w.loses(r, Leaves, p, fmt.Sprintf("nobody of the network is at %s on %s", gateway, device), "")
+		return
+	}
+	w.provider(r, p, u)
+}
+
+// outward reports whether a device is there without us.
+func (r *router) outward(device string) bool { return r.links[device] == nil }
+
+// onLink hands a packet to who has its address on a device.
+func (w *walk) onLink(r *router, p *packet, device string) {
+	for _, name := range w.n.names {
+		o := w.n.routers[name]
+		if d, ok := o.local[p.Dst]; ok && o != r && o.outward(d) {
+			w.arrives(o, p, d)
+			return
+		}
+	}
+	for _, l := range r.lans {
+		if l.device == device && l.prefix.Contains(p.Dst) {
+			w.delivers(r, p, Place{Kind: Host, Site: r.name, Addr: p.Dst})
+			return
+		}
+	}
+	if u := r.uplinks[device]; u != nil {
+		w.delivers(r, p, Place{Kind: Internet, Addr: p.Dst})
+		return
+	}
+	w.loses(r, Leaves, p, fmt.Sprintf("nobody has %s on %s", p.Dst, device), "")
+}
+
+// provider takes a packet from an uplink. It knows its customer's addresses alone, and drops what
+// has others (RFC 2827).
+func (w *walk) provider(r *router, p *packet, u *uplink) {
+	if r.dead(u.device) {
+		w.loses(r, Leaves, p, fmt.Sprintf("the provider on %s is dead", u.device), "")
+		return
+	}
+	if !slices.ContainsFunc(u.addresses, func(a netip.Prefix) bool { return a.Addr() == p.Src }) {
+		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s drops the source %s, which is not that line's", r.name, u.device, p.Src), "nothing translates it there: `masquerade:` of the uplink")
+		return
+	}
+	w.outside(p)
+}
+
+// outside is the Internet.
+func (w *walk) outside(p *packet) {
+	if o := w.n.public[p.Dst]; o != nil {
+		w.arrives(o, p, o.local[p.Dst])
+		return
+	}
+	if p.Dst.IsPrivate() {
+		w.loses(nil, RouteStage, p, fmt.Sprintf("the Internet has no way to %s", p.Dst), "")
+		return
+	}
+	w.delivers(nil, p, Place{Kind: Internet, Addr: p.Dst})
+}
+
+// sends has a router itself send a packet. Its source may be open until its way is known.
+func (w *walk) sends(r *router, p *packet, out string) {
+	to := w.lookup(r, p, "lo", out)
+	if to.local != "" {
+		w.delivers(r, p, Place{Kind: Router, Site: r.name, Addr: p.Dst})
+		return
+	}
+	if !w.leads(r, p, to) {
+		return
+	}
+	if !p.Src.IsValid() {
+		if p.Src = to.route.PrefSrc; !p.Src.IsValid() {
+			p.Src = r.addressOn(to.route.Device, p.Dst.Is6())
+		}
+		if !p.Src.IsValid() {
+			w.loses(r, RouteStage, p, fmt.Sprintf("the router has no address for %s", to.route.Device), "")
+			return
+		}
+	}
+	e, reply, st := w.connection(r, p)
+	mark, dst := p.Mark, p.Dst
+	if !w.hook(r, ruleset.Output, p, e, reply, st, "", to.route.Device) {
+		return
+	}
+	if p.Mark != mark || p.Dst != dst {
+		if to = w.lookup(r, p, "lo", out); to.local != "" {
+			w.delivers(r, p, Place{Kind: Router, Site: r.name, Addr: p.Dst})
+			return
+		}
+		if !w.leads(r, p, to) {
+			return
+		}
+	}
+	if w.hook(r, ruleset.Postrouting, p, e, reply, st, "", to.route.Device) {
+		e.placed = true
+		w.leaves(r, p, to)
+	}
+}

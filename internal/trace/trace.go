@@ -1,0 +1,155 @@
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// ephemeral is the port that a flow comes from; the identifier of an echo request.
+const ephemeral = 40000
+
+// Trace follows a flow there, and its answer back, with all steps.
+func (n *Network) Trace(f Flow) Trace {
+	w := &walk{n: n, record: true}
+	v := w.flow(f)
+	return Trace{There: w.there, Back: w.steps, Verdict: v, Hops: w.hopsThere, HopsBack: w.hops}
+}
+
+// Verdict is Trace without the steps, which costs less.
+func (n *Network) Verdict(f Flow) Verdict {
+	w := &walk{n: n}
+	return w.flow(f)
+}
+
+// flow walks both ways.
+func (w *walk) flow(f Flow) Verdict {
+	p := &packet{Packet: Packet{Src: f.From.Addr, Dst: f.To, Protocol: f.Protocol, SrcPort: ephemeral, DstPort: f.Port, Size: f.Size}}
+	if f.Protocol == ICMP {
+		p.DstPort = 0
+	}
+	w.conns, w.left = conns{}, mostHops
+	w.begins(f.From, p)
+	w.there, w.hopsThere = w.steps, w.hops
+	w.steps, w.hops = nil, nil
+	if w.end.lost {
+		return w.end.verdict(false)
+	}
+	at := w.end
+	asked := tuple{f.Protocol, f.To, p.Src, p.DstPort, p.SrcPort}
+	asked.to, asked.from = ephemeral, f.Port
+	if f.Protocol == ICMP {
+		asked.from = 0
+	}
+	back := &packet{Packet: Packet{Src: p.Dst, Dst: p.Src, Protocol: p.Protocol, SrcPort: p.DstPort, DstPort: p.SrcPort, Reply: true, Size: f.Size}}
+	sent := w.origin
+	w.left = mostHops
+	w.answers(at, back)
+	if w.end.lost {
+		return w.end.verdict(true)
+	}
+	if w.end.place.Kind != f.From.Kind || w.end.place.Site != f.From.Site || w.end.place.Name != f.From.Name {
+		return Verdict{Back: true, Router: w.end.router, Stage: RouteStage, Reason: fmt.Sprintf("the answer comes to %s, who did not ask", w.end.place)}
+	}
+	if back.Src != f.To || back.SrcPort != asked.from || back.Dst != sent {
+		return Verdict{Back: true, Router: w.end.router, Stage: SNAT, Reason: fmt.Sprintf("the answer comes from %s to %s, and is one to nothing that was asked", addrPort(back.Src, back.SrcPort), back.Dst)}
+	}
+	return Verdict{Delivered: true, At: at.place.String()}
+}
+
+func (e end) verdict(back bool) Verdict {
+	return Verdict{Back: back, Router: e.router, Stage: e.stage, Reason: e.reason, Hint: e.hint}
+}
+
+// begins sends a packet from where it comes from.
+func (w *walk) begins(from Place, p *packet) {
+	switch from.Kind {
+	case Host:
+		r := w.n.routers[from.Site]
+		for _, l := range r.lans {
+			if l.prefix.Contains(p.Src) {
+				w.origin = p.Src
+				w.fromHost(r, p, l)
+				return
+			}
+		}
+		w.loses(r, Arrives, p, fmt.Sprintf("%s is in no LAN of %s", p.Src, from.Site), "")
+	case Router:
+		r := w.n.routers[from.Site]
+		w.sends(r, p, "")
+		w.origin = w.sentAs(r, p)
+	case Device:
+		d := w.n.devices[from.Name]
+		for _, a := range d.addresses {
+			if !p.Src.IsValid() && a.Is6() == p.Dst.Is6() {
+				p.Src = a
+			}
+		}
+		w.origin = p.Src
+		w.fromDevice(d, p)
+	case Internet:
+		if !p.Src.IsValid() {
+			p.Src = stranger(p.Dst.Is6())
+		}
+		w.origin = p.Src
+		w.outside(p)
+	}
+}
+
+// sentAs is the source with which a router began, before anything translated it.
+func (w *walk) sentAs(r *router, p *packet) netip.Addr {
+	if c := w.conns[r]; len(c) > 0 {
+		return c[0].original.src
+	}
+	return p.Src
+}
+
+// stranger is somebody outside (RFC 5737, RFC 3849).
+func stranger(six bool) netip.Addr {
+	if six {
+		return netip.MustParseAddr("2001:db8:ffff::7")
+	}
+	return netip.MustParseAddr("198.51.100.7")
+}
+
+// fromHost has a host in a LAN send: to its neighbours by itself, to all else by its router.
+func (w *walk) fromHost(r *router, p *packet, l lan) {
+	if _, own := r.local[p.Dst]; !own && l.prefix.Contains(p.Dst) {
+		w.delivers(r, p, Place{Kind: Host, Site: r.name, Addr: p.Dst})
+		return
+	}
+	w.arrives(r, p, l.device)
+}
+
+// fromDevice has a roaming device send into its tunnel.
+func (w *walk) fromDevice(d *roamer, p *packet) {
+	if d.door == nil {
+		w.loses(nil, Arrives, p, d.name+" is at no door", "")
+		return
+	}
+	if !takes(d.door.links[d.device], d.name, p.Src) {
+		w.loses(d.door, AllowedIPs, p, fmt.Sprintf("%s does not take %s from %s", d.device, p.Src, d.name), "")
+		return
+	}
+	w.arrives(d.door, p, d.device)
+}
+
+// answers sends the answer from where a packet was delivered.
+func (w *walk) answers(at end, p *packet) {
+	switch at.place.Kind {
+	case Host:
+		r := w.n.routers[at.place.Site]
+		for _, l := range r.lans {
+			if l.prefix.Contains(p.Src) {
+				w.fromHost(r, p, l)
+				return
+			}
+		}
+		w.loses(r, Arrives, p, "its host is in no LAN", "")
+	case Router:
+		w.sends(w.n.routers[at.place.Site], p, "")
+	case Device:
+		w.fromDevice(w.n.devices[at.place.Name], p)
+	case Internet:
+		w.outside(p)
+	}
+}

@@ -1,0 +1,117 @@
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"tombolo/internal/state"
+)
+
+// tunnels hands a packet to a tunnel: its peer is the one whose AllowedIPs have the destination,
+// and the other end takes it if the sender's AllowedIPs there have the source.
+func (w *walk) tunnels(r *router, p *packet, device string) {
+	l := chosen(r.links[device], p.Dst)
+	if l == nil {
+		w.loses(r, AllowedIPs, p, fmt.Sprintf("no peer of %s has %s among its AllowedIPs", device, p.Dst), "")
+		return
+	}
+	w.step(r, AllowedIPs, p, func() (string, string) { return fmt.Sprintf("%s: peer %s", device, l.peer.Name), "" })
+	if l.roamer != nil {
+		w.toDevice(r, p, l)
+		return
+	}
+	if l.to == nil || l.device == "" {
+		w.loses(r, AllowedIPs, p, fmt.Sprintf("peer %s of %s is no router of this network", l.peer.Name, device), "")
+		return
+	}
+	if l.down {
+		w.loses(r, Outer, p, fmt.Sprintf("the link to %s carries nothing", l.to.name), "")
+		return
+	}
+	if !w.outer(r, p, device, l) {
+		return
+	}
+	if !takes(l.to.links[l.device], r.name, p.Src) {
+		w.loses(l.to, AllowedIPs, p, fmt.Sprintf("%s does not take %s from %s", l.device, p.Src, r.name), "")
+		return
+	}
+	w.arrives(l.to, p, l.device)
+}
+
+// chosen returns the peer with the longest of the AllowedIPs that have a destination.
+func chosen(links []link, dst netip.Addr) *link {
+	var best *link
+	bits := -1
+	for i := range links {
+		for _, a := range links[i].peer.AllowedIPs {
+			if a.Bits() > bits && a.Contains(dst) {
+				best, bits = &links[i], a.Bits()
+			}
+		}
+	}
+	return best
+}
+
+// takes reports whether a device takes a source from a peer: the longest AllowedIPs that have it
+// are that peer's.
+func takes(links []link, peer string, src netip.Addr) bool {
+	l := chosen(links, src)
+	return l != nil && l.peer.Name == peer
+}
+
+// toDevice hands a packet to a roaming device.
+func (w *walk) toDevice(r *router, p *packet, l *link) {
+	if l.down {
+		w.loses(r, Outer, p, fmt.Sprintf("%s is not at this door", l.roamer.name), "")
+		return
+	}
+	w.delivers(r, p, Place{Kind: Device, Name: l.roamer.name, Addr: p.Dst})
+}
+
+// outer walks a tunnel's own packet as far as the provider: it may find no way, or one into a
+// tunnel.
+func (w *walk) outer(r *router, p *packet, device string, l *link) bool {
+	to := endpoint(l.to)
+	if !to.IsValid() {
+		return true // by what they are joined the file does not say
+	}
+	var wg *state.WireGuard
+	for i := range r.state.Interfaces {
+		if r.state.Interfaces[i].Name == device {
+			wg = r.state.Interfaces[i].WireGuard
+		}
+	}
+	outer := packet{Packet: Packet{Dst: to, Protocol: UDP, SrcPort: wg.ListenPort, Mark: wg.FwMark, Size: p.Size}}
+	w.depth++
+	found := w.lookup(r, &outer, "lo", "")
+	w.depth--
+	switch {
+	case found.local != "" || found.route == nil || found.route.Type != state.Unicast:
+		if len(r.uplinks) == 0 {
+			return true
+		}
+		w.loses(r, Outer, p, fmt.Sprintf("the tunnel's own packet has no way to %s", to), "")
+		return false
+	case r.links[found.route.Device] != nil:
+		w.loses(r, Outer, p, fmt.Sprintf("the tunnel's own packet would go into the tunnel %s", found.route.Device), "")
+		return false
+	}
+	w.step(r, Outer, &outer, func() (string, string) {
+		return fmt.Sprintf("udp to %s by %s", to, found.route.Device), "the tunnel's own packet"
+	})
+	return true
+}
+
+// endpoint is an address of a router that packets from outside reach, if it has one.
+func endpoint(r *router) netip.Addr {
+	for _, u := range r.state.Uplinks {
+		x := r.uplinks[u.Device]
+		if x == nil || r.dead(u.Device) || len(x.addresses) == 0 {
+			continue
+		}
+		i := slices.IndexFunc(x.addresses, func(a netip.Prefix) bool { return a.Addr().Is4() })
+		return x.addresses[max(i, 0)].Addr()
+	}
+	return netip.Addr{}
+}

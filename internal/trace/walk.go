@@ -1,0 +1,362 @@
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"tombolo/internal/state"
+	"tombolo/internal/trace/ruleset"
+)
+
+// packet is one on its way.
+type packet struct {
+	Packet
+	mid bool // of a connection that both ends know
+}
+
+// wire is the number of its protocol.
+func (p *packet) wire() uint8 {
+	if p.Protocol == ICMP && p.Src.Is6() {
+		return uint8(ICMPv6)
+	}
+	return uint8(p.Protocol)
+}
+
+// walk is one flow's.
+type walk struct {
+	n      *Network
+	record bool // else only the verdict is wanted
+	conns  conns
+	steps  []Step
+	hops   []Hop
+	depth  int // of tunnels
+	left   int // routers that may still be passed
+	end    end
+	origin netip.Addr // the source with which it began
+
+	there     []Step // while it is on its way back: those of the way there
+	hopsThere []Hop
+}
+
+// end is where a packet came to.
+type end struct {
+	lost   bool
+	router string // where; empty at a provider or outside
+	stage  Stage
+	reason string
+	hint   string
+
+	place Place // where it was delivered
+}
+
+// mostHops is the TTL that hosts begin with.
+const mostHops = 64
+
+// step notes one, if anybody wants to know.
+func (w *walk) step(r *router, stage Stage, p *packet, text func() (text, why string)) {
+	if w.record {
+		t, why := text()
+		w.note(r, Step{Stage: stage, Text: t, Why: why}, p)
+	}
+}
+
+func (w *walk) passed(r *router, p *packet, x *rule, why string) {
+	if w.record {
+		w.note(r, Step{Stage: Rule, Text: describeRule(&x.Rule), Why: why, Passed: true}, p)
+	}
+}
+
+func (w *walk) note(r *router, s Step, p *packet) {
+	if r != nil {
+		s.Router = r.name
+	}
+	s.Packet, s.Depth = p.Packet, w.depth
+	w.steps = append(w.steps, s)
+}
+
+// loses ends the walk.
+func (w *walk) loses(r *router, stage Stage, p *packet, reason, hint string) {
+	w.end = end{lost: true, stage: stage, reason: reason, hint: hint}
+	if r != nil {
+		w.end.router = r.name
+	}
+	w.step(r, Lost, p, func() (string, string) { return reason, "" })
+}
+
+func (w *walk) delivers(r *router, p *packet, at Place) {
+	w.end = end{place: at}
+	if r != nil {
+		w.end.router = r.name
+	}
+	w.step(r, Delivered, p, func() (string, string) { return "delivered to " + at.String(), "" })
+}
+
+func (p Place) String() string {
+	switch p.Kind {
+	case Host:
+		return fmt.Sprintf("%s:%s", p.Site, p.Addr)
+	case Router:
+		return p.Site
+	case Device:
+		return p.Name
+	}
+	if p.Addr.IsValid() {
+		return fmt.Sprintf("outside (%s)", p.Addr)
+	}
+	return "outside"
+}
+
+// arrives takes a packet that comes to a router by a device.
+func (w *walk) arrives(r *router, p *packet, device string) {
+	if w.left--; w.left < 0 {
+		w.loses(r, RouteStage, p, "it goes round until its TTL is spent", "")
+		return
+	}
+	if r.dead("") || r.dead(device) {
+		w.loses(r, Arrives, p, fmt.Sprintf("%s is down", device), "")
+		return
+	}
+	p.Mark = 0
+	w.step(r, Arrives, p, func() (string, string) { return "iif " + device, "" })
+	e, reply, state := w.connection(r, p)
+	if !w.hook(r, ruleset.Prerouting, p, e, reply, state, device, "") {
+		return
+	}
+	if !w.sourceIsRight(r, p, device) {
+		return
+	}
+	to := w.lookup(r, p, device, "")
+	if to.local != "" {
+		if w.hook(r, ruleset.Input, p, e, reply, state, device, "") {
+			e.placed = true
+			w.delivers(r, p, Place{Kind: Router, Site: r.name, Addr: p.Dst})
+		}
+		return
+	}
+	w.forwards(r, p, e, reply, state, device, to)
+}
+
+// forwards hands a packet on by a way.
+func (w *walk) forwards(r *router, p *packet, e *entry, reply bool, state, device string, to way) {
+	if !w.leads(r, p, to) {
+		return
+	}
+	out := to.route.Device
+	if !w.hook(r, ruleset.Forward, p, e, reply, state, device, out) || !w.hook(r, ruleset.Postrouting, p, e, reply, state, device, out) {
+		return
+	}
+	e.placed = true
+	w.leaves(r, p, to)
+}
+
+// leads reports whether a way leads anywhere.
+func (w *walk) leads(r *router, p *packet, to way) bool {
+	switch {
+	case to.route == nil && to.rule != nil:
+		w.loses(r, Rule, p, describeRule(&to.rule.Rule), w.n.whyNoWay(r, p, to))
+		return false
+	case to.route == nil:
+		w.loses(r, RouteStage, p, "no rule leads to a way there", w.n.whyNoWay(r, p, to))
+		return false
+	case to.route.Type != "unicast":
+		w.loses(r, RouteStage, p, describeRoute(to.route)+" in table "+tableName(to.route.Table), w.n.whyNoWay(r, p, to))
+		return false
+	}
+	return true
+}
+
+// connection finds what connection a packet belongs to, or begins one.
+func (w *walk) connection(r *router, p *packet) (e *entry, reply bool, state string) {
+	e, reply = w.conns.find(r, p.tuple())
+	switch {
+	case e == nil && p.Reply && p.Protocol == ICMP:
+		state = "invalid" // an answer to nothing that passed here
+		e = &entry{original: p.tuple(), reply: p.tuple().reversed(), placed: true}
+	case e == nil && p.Reply && p.Protocol == TCP:
+		state = "invalid" // SYN and ACK begin nothing (nf_conntrack_proto_tcp.c)
+		e = &entry{original: p.tuple(), reply: p.tuple().reversed(), placed: true}
+	case e == nil:
+		e, state = w.conns.begin(r, p.tuple()), "new"
+	case reply:
+		e.answered, state = true, "established"
+	case e.answered:
+		state = "established"
+	default:
+		state = "new"
+	}
+	w.step(r, Conntrack, p, func() (string, string) {
+		if e.mark != 0 {
+			return fmt.Sprintf("ct state %s, mark %#x", state, e.mark), ""
+		}
+		return "ct state " + state, ""
+	})
+	return e, reply, state
+}
+
+// hook has the ruleset and conntrack look at a packet, and reports whether it goes on.
+func (w *walk) hook(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, state, in, out string) bool {
+	w.translateKnown(r, h, p, e, reply, state)
+	if r.table == nil {
+		return true
+	}
+	x := ruleset.Packet{
+		Src: p.Src, Dst: p.Dst, Protocol: p.wire(), SPort: p.SrcPort, DPort: p.DstPort, IIF: in, OIF: out, Mark: p.Mark,
+		SYN: p.Protocol == TCP, ACK: p.Protocol == TCP && p.Reply, ICMPType: p.icmpType(),
+	}
+	c := ruleset.Conn{State: state, Reply: reply, Mark: e.mark, DNAT: e.dnat(), SNAT: e.snat(), OrigSrc: e.original.src, OrigDst: e.original.dst}
+	result := r.table.Run(h, &x, &c, ruleset.Env{
+		Local:     func(a netip.Addr) bool { _, own := r.local[a]; return own },
+		RouteBack: func(ruleset.Packet) bool { return w.back(r, p, in) },
+	}, w.record)
+	if c.Mark != e.mark || x.Mark != p.Mark {
+		p.Mark, e.mark = x.Mark, c.Mark
+	}
+	stage := stageOf(h)
+	if w.record {
+		for _, s := range result.Steps {
+			w.note(r, Step{Stage: stage, Text: s.Rule, Why: "chain " + s.Chain, Passed: !s.Matched}, p)
+		}
+	}
+	if result.Verdict != "accept" {
+		w.loses(r, stage, p, fmt.Sprintf("%s in chain %s: %s", map[string]string{"drop": "dropped", "reject": "refused"}[result.Verdict], result.Why.Chain, result.Why.Rule), hintOf(result.Why.Chain))
+		return false
+	}
+	if result.NAT != nil && !e.placed {
+		w.translate(r, h, p, e, result.NAT, out)
+	}
+	return true
+}
+
+func stageOf(h ruleset.Hook) Stage {
+	switch h {
+	case ruleset.Prerouting:
+		return Prerouting
+	case ruleset.Postrouting:
+		return SNAT
+	}
+	return Filter
+}
+
+func (p *packet) icmpType() uint8 {
+	switch {
+	case p.Protocol != ICMP:
+		return 0
+	case p.Src.Is6() && p.Reply:
+		return 129
+	case p.Src.Is6():
+		return 128
+	case p.Reply:
+		return 0
+	}
+	return 8
+}
+
+// translateKnown does to a packet of a known connection what was done to its first, or the reverse
+// to an answer: destinations as it comes in, sources as it leaves.
+func (w *walk) translateKnown(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, state string) {
+	if state == "invalid" || !e.placed {
+		return
+	}
+	to := e.reply.reversed() // what an original packet is made into
+	if reply {
+		to = e.original.reversed()
+	}
+	switch h {
+	case ruleset.Prerouting, ruleset.Output:
+		if p.Dst != to.dst || p.DstPort != to.to {
+			p.Dst, p.DstPort = to.dst, to.to
+			w.step(r, DNAT, p, func() (string, string) { return "to " + addrPort(p.Dst, p.DstPort), "as conntrack remembers" })
+		}
+	case ruleset.Postrouting:
+		if p.Src != to.src || p.SrcPort != to.from {
+			p.Src, p.SrcPort = to.src, to.from
+			w.step(r, SNAT, p, func() (string, string) { return "from " + addrPort(p.Src, p.SrcPort), "as conntrack remembers" })
+		}
+	}
+}
+
+// translate does what a rule says, and remembers it.
+func (w *walk) translate(r *router, h ruleset.Hook, p *packet, e *entry, nat *ruleset.NAT, out string) {
+	switch h {
+	case ruleset.Prerouting, ruleset.Output:
+		if nat.Dst.IsValid() {
+			p.Dst = nat.Dst
+		}
+		if nat.Port != 0 {
+			p.DstPort = nat.Port
+		}
+		e.reply.src, e.reply.from = p.Dst, p.DstPort
+		w.step(r, DNAT, p, func() (string, string) { return "to " + addrPort(p.Dst, p.DstPort), "" })
+	case ruleset.Postrouting:
+		src := nat.Src
+		if nat.Masquerade {
+			src = r.addressOn(out, p.Src.Is6())
+		}
+		if !src.IsValid() || src == p.Src {
+			return
+		}
+		p.Src = src
+		e.reply.dst = src
+		w.step(r, SNAT, p, func() (string, string) { return "from " + src.String(), "" })
+	}
+}
+
+func addrPort(a netip.Addr, port uint16) string {
+	if port == 0 {
+		return a.String()
+	}
+	return netip.AddrPortFrom(a, port).String()
+}
+
+// addressOn is the address that the router has on a device.
+func (r *router) addressOn(device string, six bool) netip.Addr {
+	if u := r.uplinks[device]; u != nil {
+		for _, a := range u.addresses {
+			if a.Addr().Is6() == six {
+				return a.Addr()
+			}
+		}
+	}
+	for _, l := range r.lans {
+		if l.device == device && l.own.Is6() == six {
+			return l.own
+		}
+	}
+	for _, f := range r.state.Interfaces {
+		if f.Name != device {
+			continue
+		}
+		for _, a := range f.Addresses {
+			if a.Addr().Is6() == six && !a.Addr().IsLinkLocalUnicast() {
+				return a.Addr()
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// sourceIsRight is the kernel's look at where a packet comes from (fib_validate_source in
+// net/ipv4/fib_frontend.c).
+func (w *walk) sourceIsRight(r *router, p *packet, device string) bool {
+	if p.Src.Is6() {
+		return true
+	}
+	if _, own := r.local[p.Src]; own && !r.accepts[device] {
+		w.loses(r, Source, p, fmt.Sprintf("%s is the router's own address, and comes in by %s", p.Src, device), "")
+		return false
+	}
+	if r.strict[device] && !w.back(r, p, device) {
+		w.loses(r, Source, p, fmt.Sprintf("rp_filter: %s would not be answered by %s", p.Src, device), "")
+		return false
+	}
+	return true
+}
+
+// back reports whether what answers a packet leaves by the device that it came in by.
+func (w *walk) back(r *router, p *packet, device string) bool {
+	quiet := walk{n: w.n}
+	answer := packet{Packet: Packet{Src: p.Dst, Dst: p.Src, Protocol: p.Protocol}}
+	to := quiet.lookup(r, &answer, "lo", "")
+	return to.route != nil && slices.ContainsFunc(to.hops, func(h *state.Route) bool { return h.Device == device })
+}
