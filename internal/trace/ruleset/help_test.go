@@ -1,0 +1,7 @@
+package ruleset_test
+
+import (
+	"strconv"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,114 @@
+package ruleset
+
+import (
+	"net/netip"
+)
+
+// load returns the value of a field, and whether the packet has one.
+func (x *run) load(f field) (uint32, bool) {
+	p := x.p
+	switch f {
+	case saddr4:
+		return number4(x.src), !x.ip6
+	case daddr4:
+		return number4(x.dst), !x.ip6
+	case iifname:
+		return x.iif, true
+	case oifname:
+		return x.oif, true
+	case mark:
+		return p.Mark, true
+	case nfproto:
+		if x.ip6 {
+			return ipv6, true
+		}
+		return ipv4, true
+	case l4proto:
+		return uint32(p.Protocol), true
+	case protocol4:
+		return uint32(p.Protocol), !x.ip6
+	case protoPort: // what lies there in other protocols is compared, too, but no set has those
+		return uint32(p.Protocol)<<16 | uint32(x.port), true
+	case fibSaddrLocal:
+		return x.local(x.src), true
+	case fibDaddrLocal:
+		return x.local(x.dst), true
+	case fibMissing:
+		return one(x.e.RouteBack != nil && !x.e.RouteBack(*p)), true
+	case ctMark, ctState, ctDirection, ctStatus, originalSaddr4, originalDaddr4:
+		return x.loadConn(f)
+	}
+	return x.loadTransport(f)
+}
+
+// loadConn is load for what connections have.
+func (x *run) loadConn(f field) (uint32, bool) {
+	if f == ctState { // what has no connection has a state, too
+		return x.state, true
+	}
+	if x.c == nil {
+		return 0, false
+	}
+	switch f {
+	case ctMark:
+		return x.c.Mark, true
+	case ctDirection:
+		return one(x.c.Reply), true
+	case ctStatus:
+		return one(x.c.DNAT || x.dnat)*statusDNAT | one(x.c.SNAT)*statusSNAT, true
+	case originalSaddr4:
+		return number4(x.c.OrigSrc), x.c.OrigSrc.Is4()
+	case originalDaddr4:
+		return number4(x.c.OrigDst), x.c.OrigDst.Is4()
+	}
+	panic("ruleset: a field that no connection has")
+}
+
+// loadTransport is load for what is in the headers of the protocols.
+func (x *run) loadTransport(f field) (uint32, bool) {
+	p := x.p
+	switch f {
+	case tcpFlags:
+		return one(p.SYN)*flagSYN | one(p.ACK)*flagACK, p.Protocol == tcp
+	case tcpSport:
+		return uint32(p.SPort), p.Protocol == tcp
+	case tcpDport:
+		return uint32(x.port), p.Protocol == tcp
+	case udpSport:
+		return uint32(p.SPort), p.Protocol == udp
+	case udpDport:
+		return uint32(x.port), p.Protocol == udp
+	case icmpType:
+		return uint32(p.ICMPType), p.Protocol == icmp4 && !x.ip6
+	case icmp6Type:
+		return uint32(p.ICMPType), p.Protocol == icmp6 && x.ip6
+	}
+	panic("ruleset: a field that is not loaded")
+}
+
+// load6 is load for addresses of IPv6.
+func (x *run) load6(f field) (wide, bool) {
+	switch f {
+	case saddr6:
+		return number6(x.src), x.ip6
+	case daddr6:
+		return number6(x.dst), x.ip6
+	}
+	if x.c == nil {
+		return wide{}, false
+	}
+	a := x.c.OrigSrc
+	if f == originalDaddr6 {
+		a = x.c.OrigDst
+	}
+	return number6(a), a.Is6()
+}
+
+func (x *run) local(a netip.Addr) uint32 { return one(x.e.Local != nil && x.e.Local(a)) }
+
+func one(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
