@@ -297,3 +297,13 @@ func (r *router) deviceTo(site string) string {
 	}
 	return ""
 }
+
+// Public returns an address by which a site is reached from outside, as far as it is known.
+func (n *Network) Public(site string) (netip.Addr, bool) {
+	r := n.routers[site]
+	if r == nil {
+		return netip.Addr{}, false
+	}
+	a := endpoint(r)
+	return a, a.IsValid()
+}

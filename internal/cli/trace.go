@@ -1,0 +1,340 @@
+package cli
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tombolo/internal/compile"
+	"tombolo/internal/key"
+	"tombolo/internal/spec"
+	"tombolo/internal/trace"
+	"tombolo/internal/trace/learned"
+)
+
+func (a *app) traceCommand() *cobra.Command {
+	var down, at []string
+	var size int
+	var all bool
+	c := &cobra.Command{
+		Use:   "trace FILE FROM TO [PROTOCOL/PORT]",
+		Short: "Follow a flow through the network that a file describes, and its answer back",
+		Long: `Follow a flow through the network that a file describes, and its answer back: at every router
+what Linux does with it, in its order, and why. Nothing is sent and nothing needs to run.
+
+FROM and TO are SITE:ADDRESS for a host, SITE for a router, DEVICE for a roaming device, an
+address, or outside. The protocol is icmp, or as in tcp/22 or 22/tcp. To a published port it is
+outside SITE:PORT/PROTOCOL.
+
+The exit code is 0 if it is delivered and answered, and 2 if it is lost.`,
+		Example: `  tombolo trace home.yaml op2:192.168.36.10 8.8.8.8 udp/53
+  tombolo trace home.yaml phone op3:192.168.37.5 tcp/22 --at phone=op2
+  tombolo trace home.yaml outside office:8443/tcp
+  tombolo trace home.yaml op2 op3 --down op2-op3`,
+		Args:              cobra.RangeArgs(3, 4),
+		ValidArgsFunction: a.completeFlow,
+		RunE: func(_ *cobra.Command, args []string) error {
+			f, err := a.parse(args[0], false)
+			if err != nil {
+				return err
+			}
+			w, err := worldOf(f.Network, down, at)
+			if err != nil {
+				return err
+			}
+			n, err := trace.New(w)
+			if err != nil {
+				return err
+			}
+			flow, err := flowOf(f.Network, n, args[1:])
+			if err != nil {
+				return err
+			}
+			flow.Size = size
+			t := n.Trace(flow)
+			if err := a.printTrace(flow, t, all); err != nil {
+				return err
+			}
+			if !t.Verdict.Delivered {
+				return exitCode(2)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringSliceVar(&down, "down", nil, "what does not work: links as A-B, sites, or SITE/DEVICE; with commas between")
+	c.Flags().StringSliceVar(&at, "at", nil, "where roaming devices are: DEVICE=SITE; else at the first door")
+	c.Flags().IntVar(&size, "size", 0, "how large the packets are, in bytes of IP")
+	c.Flags().BoolVarP(&all, "all", "a", false, "print also what was looked at and did not match")
+	return c
+}
+
+// worldOf is what the file describes, with what does not work, and where devices are.
+func worldOf(n *spec.Network, down, at []string) (learned.World, error) {
+	w := learned.World{Doors: map[string]string{}}
+	devices, err := standIns(n)
+	if err != nil {
+		return w, err
+	}
+	w.Routers = compile.All(n, compile.Options{Keys: devices})
+	links, dead := map[[2]string]bool{}, map[[2]string]bool{}
+	for _, word := range down {
+		site, device, isDevice := strings.Cut(word, "/")
+		_, isSite := n.Site(site)
+		switch {
+		case isSite && isDevice:
+			dead[[2]string{site, device}] = true
+		case isSite:
+			dead[[2]string{site, ""}] = true
+		default:
+			a, b, ok := linkOf(n, word)
+			if !ok {
+				return w, hinted{fmt.Errorf("--down: there is no site or link %q", word), "sites, links as A-B, or SITE/DEVICE"}
+			}
+			links[[2]string{a, b}] = true
+		}
+	}
+	w.Down = func(a, b string) bool { return links[[2]string{a, b}] || links[[2]string{b, a}] }
+	w.Dead = func(site, device string) bool { return dead[[2]string{site, device}] || dead[[2]string{site, ""}] }
+	if n.Clients != nil {
+		for _, d := range n.Clients.Devices {
+			w.Doors[d.Name] = n.Clients.At[0]
+		}
+		for i := range n.Sites {
+			if n.Roams(i) {
+				w.Doors[n.Sites[i].Name] = n.Clients.At[0]
+			}
+		}
+	}
+	for _, word := range at {
+		device, site, ok := strings.Cut(word, "=")
+		if _, known := w.Doors[device]; !ok || !known {
+			return w, hinted{fmt.Errorf("--at: there is no roaming device %q", device), "DEVICE=SITE"}
+		}
+		if site != "" && !slices.Contains(n.Clients.At, site) {
+			return w, hinted{fmt.Errorf("--at: %q is no door", site), "doors are " + strings.Join(n.Clients.At, ", ")}
+		}
+		w.Doors[device] = site
+	}
+	return w, nil
+}
+
+// standIns gives every site and device without a key one that stands for it: where packets go
+// does not depend on which.
+func standIns(n *spec.Network) (map[string]key.Public, error) {
+	out := map[string]key.Public{}
+	stand := func(name string, have key.Public) error {
+		if !have.IsZero() {
+			return nil
+		}
+		private, err := key.NewPrivate(rand.Reader)
+		if err == nil {
+			out[name] = private.Public()
+		}
+		return err
+	}
+	for i := range n.Sites {
+		if err := stand(n.Sites[i].Name, n.Sites[i].Key); err != nil {
+			return nil, err
+		}
+	}
+	if n.Clients == nil {
+		return out, nil
+	}
+	for _, d := range n.Clients.Devices {
+		if err := stand(d.Name, d.Key); err != nil {
+			return nil, err
+		}
+	}
+	return out, stand(spec.AccessKey, n.Clients.Key)
+}
+
+// linkOf finds two sites in A-B; names may have hyphens themselves.
+func linkOf(n *spec.Network, word string) (a, b string, ok bool) {
+	for i := range word {
+		if word[i] != '-' {
+			continue
+		}
+		x, oneIs := n.Site(word[:i])
+		y, otherIs := n.Site(word[i+1:])
+		if oneIs && otherIs && n.Links.Has(x, y) {
+			return word[:i], word[i+1:], true
+		}
+	}
+	return "", "", false
+}
+
+// flowOf reads the words of a flow.
+func flowOf(n *spec.Network, t *trace.Network, words []string) (trace.Flow, error) {
+	f := trace.Flow{Protocol: trace.ICMP}
+	to, what := words[1], ""
+	if len(words) > 2 {
+		what = words[2]
+	} else if site, port, ok := strings.Cut(to, ":"); ok && strings.Contains(port, "/") {
+		to, what = site, port
+	}
+	if what != "" {
+		var err error
+		if f.Protocol, f.Port, err = protocolOf(what); err != nil {
+			return f, err
+		}
+	}
+	target, published, err := targetOf(n, t, to, words[0])
+	if err != nil {
+		return f, err
+	}
+	f.To = target
+	f.From, err = placeOf(n, words[0], target.Is6())
+	if published && f.From.Kind == trace.Internet && len(words) > 2 {
+		return f, hinted{fmt.Errorf("from outside nobody reaches %s", to), "for a published port: outside SITE:PORT/PROTOCOL"}
+	}
+	return f, err
+}
+
+func protocolOf(word string) (trace.Protocol, uint16, error) {
+	bad := hinted{fmt.Errorf("%q is no protocol", word), "icmp, tcp/22, udp/53"}
+	name, port, ok := strings.Cut(word, "/")
+	if _, err := strconv.Atoi(name); err == nil {
+		name, port = port, name
+	}
+	switch name {
+	case "icmp":
+		if !ok {
+			return trace.ICMP, 0, nil
+		}
+	case "tcp", "udp":
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return 0, 0, bad
+		}
+		return map[string]trace.Protocol{"tcp": trace.TCP, "udp": trace.UDP}[name], uint16(n), nil
+	}
+	return 0, 0, bad
+}
+
+// placeOf reads where a flow comes from.
+func placeOf(n *spec.Network, word string, six bool) (trace.Place, error) {
+	if word == "outside" {
+		return trace.Place{Kind: trace.Internet}, nil
+	}
+	if _, ok := n.Site(word); ok {
+		i, _ := n.Site(word)
+		if n.Roams(i) {
+			return trace.Place{Kind: trace.Device, Name: word}, nil
+		}
+		return trace.Place{Kind: trace.Router, Site: word}, nil
+	}
+	if n.Clients != nil && slices.ContainsFunc(n.Clients.Devices, func(d spec.Device) bool { return d.Name == word }) {
+		return trace.Place{Kind: trace.Device, Name: word}, nil
+	}
+	site, address, ok := strings.Cut(word, ":")
+	if _, isSite := n.Site(site); !ok || !isSite {
+		site, address = "", word
+	}
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return trace.Place{}, unknownPlace(n, word)
+	}
+	for i := range n.Sites {
+		s := &n.Sites[i]
+		for _, l := range s.LANs {
+			for _, m := range l.Prefixes {
+				if (site == "" || site == s.Name) && (m.Prefix.Contains(a) && (site != "" || !m.As.IsValid()) || m.As.IsValid() && m.As.Contains(a)) {
+					inside := n.Inside(netip.PrefixFrom(a, a.BitLen())).Addr()
+					return trace.Place{Kind: trace.Host, Site: s.Name, Addr: inside}, nil
+				}
+			}
+		}
+	}
+	if site == "" && !a.IsPrivate() {
+		return trace.Place{Kind: trace.Internet, Addr: a}, nil
+	}
+	return trace.Place{}, hinted{fmt.Errorf("%s is in no LAN of the file", word), "SITE:ADDRESS is a host in a LAN"}
+}
+
+// targetOf reads where a flow goes to: the address that who begins it writes. public says that it
+// is one of an uplink's.
+func targetOf(n *spec.Network, t *trace.Network, word, from string) (a netip.Addr, public bool, err error) {
+	if i, ok := n.Site(word); ok {
+		if from == "outside" {
+			if a, ok := t.Public(word); ok {
+				return a, true, nil
+			}
+			return a, false, fmt.Errorf("site %q has no uplink that is reached from outside", word)
+		}
+		return n.Sites[i].Address, false, nil
+	}
+	if n.Clients != nil {
+		for _, d := range n.Clients.Devices {
+			if d.Name == word {
+				return d.Address, false, nil
+			}
+		}
+	}
+	site, address, ok := strings.Cut(word, ":")
+	i, isSite := n.Site(site)
+	if !ok || !isSite {
+		if a, err := netip.ParseAddr(word); err == nil {
+			return a, false, nil
+		}
+		return a, false, unknownPlace(n, word)
+	}
+	if a, err = netip.ParseAddr(address); err != nil {
+		return a, false, unknownPlace(n, word)
+	}
+	home, _, _ := strings.Cut(from, ":")
+	for _, l := range n.Sites[i].LANs {
+		for _, m := range l.Prefixes {
+			if m.As.IsValid() && m.Prefix.Contains(a) && home != site {
+				return m.Seen(a), false, nil // nobody outside knows it by another
+			}
+		}
+	}
+	return a, false, nil
+}
+
+func unknownPlace(n *spec.Network, word string) error {
+	names := []string{"outside"}
+	for i := range n.Sites {
+		names = append(names, n.Sites[i].Name)
+	}
+	if n.Clients != nil {
+		for _, d := range n.Clients.Devices {
+			names = append(names, d.Name)
+		}
+	}
+	return hinted{fmt.Errorf("nobody knows %q", word), "SITE:ADDRESS, an address, or one of " + strings.Join(names, ", ")}
+}
+
+func (a *app) completeFlow(c *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return completeFile(c, args, word)
+	}
+	f, err := a.read(args[0])
+	if err != nil || f.Network == nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	if len(args) > 2 {
+		return []string{"icmp", "tcp/", "udp/"}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+	out := []string{"outside"}
+	for i := range f.Sites {
+		s := &f.Sites[i]
+		out = append(out, s.Name)
+		for _, l := range s.LANs {
+			for _, m := range l.Prefixes {
+				out = append(out, s.Name+":"+strings.TrimSuffix(m.Prefix.Masked().Addr().String(), "0"))
+			}
+		}
+	}
+	if f.Clients != nil {
+		for _, d := range f.Clients.Devices {
+			out = append(out, d.Name)
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}
