@@ -16,7 +16,7 @@ const edgesNetwork = `
 network: edges
 overlay: 10.9.0.0/24
 sites:
-  hub: {address: 10.9.0.1, endpoint: hub.example.net, lan: {lan0: [10.1.0.0/24, "fd00:1::/64"]}, uplink: {eth0: dhcp}}
+  hub: {address: 10.9.0.1, endpoint: hub.example.net, lan: {lan0: [10.1.0.0/24, "fd00:1::/64"], lan1: 10.6.0.0/24}, uplink: {eth0: dhcp}}
   far: {address: 10.9.0.2, endpoint: far.example.net, lan: {lan0: [10.2.0.0/24, "fd00:2::/64"]}, uplink: {eth0: dhcp}}
   pa: {kind: plain, address: 10.9.0.3, lan: {lan0: 10.3.0.0/24}, uplink: {eth0: dhcp}}
   pb: {kind: plain, address: 10.9.0.4, lan: {lan0: 10.4.0.0/24}, uplink: {eth0: dhcp}}
@@ -76,13 +76,17 @@ func TestPolicyWhereNeighboursAskNothing(t *testing.T) {
 		t.Errorf("%s: %q answers (%v)", q, by, err)
 	}
 	// An address of which the file knows nothing lets nobody out of the default.
-	const other = "2001:db8:77::10"
+	const other, near = "2001:db8:77::10", "2001:db8:78::10"
 	l.in("hub", "ip", "addr", "add", "2001:db8:77::1/64", "dev", "lan0", "nodad")
+	l.in("hub", "ip", "addr", "add", "2001:db8:78::1/64", "dev", "lan1", "nodad")
 	l.in("hub.host", "ip", "addr", "add", other+"/64", "dev", "eth0", "nodad")
-	l.in("hub.host", "sh", "-c", "ping -n -c 3 -i 0.2 -W 1 -I "+other+" fd00:2::10; true")
-	time.Sleep(50 * time.Millisecond)
-	if far.pinged(netip.MustParseAddr(other)) {
-		t.Errorf("a host is heard as %s, which is nobody's", other)
+	l.in("hub.host-lan1", "ip", "addr", "add", near+"/64", "dev", "eth0", "nodad")
+	for to, m := range map[string]*mirror{"fd00:2::10": far, near: l.mirror("hub.host-lan1", netip.MustParseAddr("10.6.0.10"))} {
+		l.in("hub.host", "sh", "-c", "ping -n -c 3 -i 0.2 -W 1 -I "+other+" "+to+"; true")
+		time.Sleep(50 * time.Millisecond)
+		if m.pinged(netip.MustParseAddr(other)) {
+			t.Errorf("a host is heard by %s as %s, which is nobody's", to, other)
+		}
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	"tombolo/internal/state"
 )
 
-// forwarded writes what is asked of packets that go on; published is what publishedElsewhere says.
-func (c *compiler) forwarded(b *strings.Builder, i int, r *state.Router, published string, edges []string) {
+// forwarded writes what is asked of packets that go on; special is what else is said before the policy.
+func (c *compiler) forwarded(b *strings.Builder, i int, r *state.Router, special string, edges []string) {
 	b.WriteString("\tchain access-forward {\n\t\ttype filter hook forward priority filter - 2; policy accept;\n")
 	b.WriteString("\t\tct state established,related accept\n")
 	if len(edges) > 0 {
@@ -29,13 +29,34 @@ func (c *compiler) forwarded(b *strings.Builder, i int, r *state.Router, publish
 				fmt.Fprintf(b, "\t\t%s %q tcp flags & (syn | ack) == ack accept\n", way, r.Clients.Device)
 			}
 		}
-		b.WriteString(published)
+		b.WriteString(special)
 		b.WriteString(c.betweenRouters("ip"))
 		b.WriteString(c.betweenRouters("ip6"))
 		set := anonymous(edges, quoted)
 		fmt.Fprintf(b, "\t\tiifname %s goto access\n\t\toifname %s goto access\n", set, set)
 	}
 	b.WriteString("\t}\n")
+}
+
+// betweenLANs says what the policy does of LANs of one router about all of them, for the IPv6 that
+// their hosts have from a provider: the file does not know its addresses.
+func (p *sitePolicy) betweenLANs(lans []spec.LAN) string {
+	var elements []string
+	for _, from := range lans {
+		for _, to := range lans {
+			v := p.verdict(p.from.whole(from), p.to.whole(to))
+			if from.Device == to.Device {
+				v = "accept"
+			}
+			if v != "" {
+				elements = append(elements, fmt.Sprintf("%q . %q : %s", from.Device, to.Device, v))
+			}
+		}
+	}
+	if len(elements) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("\t\tip6 daddr != @inside6 iifname . oifname vmap { %s }\n", strings.Join(elements, ", "))
 }
 
 // publishedElsewhere says of hosts here whose ports other sites publish that who comes by those
@@ -120,10 +141,11 @@ func (c *compiler) device(i, to int) string {
 }
 
 // closedLANs are those by which nothing of the Internet comes: what has an address there that is
-// not the network's is a host of the site all the same.
-func (c *compiler) closedLANs(i int, r *state.Router) []string {
-	if len(c.n.Sites[i].Uplinks) == 0 || !c.n.Policy.Deny {
+// not the network's is a host of the site all the same, with IPv6 of which the file knows nothing.
+func (c *compiler) closedLANs(i int, r *state.Router) []spec.LAN {
+	if len(c.n.Sites[i].Uplinks) == 0 {
 		return nil // the Internet may be behind a LAN
 	}
-	return c.strictLANs(i, r)
+	closed := c.strictLANs(i, r)
+	return slices.DeleteFunc(slices.Clone(c.n.Sites[i].LANs), func(l spec.LAN) bool { return !slices.Contains(closed, l.Device) })
 }

@@ -93,3 +93,26 @@ publish:
 		t.Errorf("at still, whose neighbour remembers the way:\n%s", post)
 	}
 }
+
+// Hosts have IPv6 of which the file knows nothing: there the policy is what it says of their LANs.
+func TestPolicyOfAddressesThatAreNobodys(t *testing.T) {
+	rules := rulesOf(t, `network: a
+overlay: 10.60.0.0/24
+sites:
+  a: {endpoint: 192.0.2.9, lan: {kids: 192.168.36.0/24, work: [192.168.37.0/24, "fd00:37::/64"]}, uplink: {eth0: dhcp}}
+  c: {endpoint: 192.0.2.8, lan: {br-lan: 192.168.3.0/24}, uplink: {eth0: dhcp}}
+policy:
+  rules:
+    - {from: 192.168.36.9, to: internet, allow: all}
+    - {from: "a:kids", to: [internet, "a:work"], deny: all}
+`, "a")
+	access := chainOf(t, rules, "access")
+	_, of, ok := strings.Cut(access, `iifname vmap { "kids" : goto `)
+	of, _, closed := strings.Cut(of, " }")
+	if !ok || !closed || !strings.HasSuffix(chainOf(t, rules, of), "\t\tjump access-rest\n\t\tgoto denied\n") {
+		t.Errorf("from kids:\n%s", access)
+	}
+	if forward := chainOf(t, rules, "access-forward"); !strings.Contains(forward, `ip6 daddr != @inside6 iifname . oifname vmap { "kids" . "kids" : accept, "kids" . "work" : goto denied, "work" . "work" : accept }`) {
+		t.Errorf("between LANs:\n%s", forward)
+	}
+}

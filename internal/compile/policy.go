@@ -40,9 +40,10 @@ func (c *compiler) policyChains(b *strings.Builder, i int, r *state.Router) {
 		}
 		p.own = append(p.own, c.behind(to, c.device(i, to), r)...)
 	}
-	elsewhere := c.publishedElsewhere(i, p)
-	p.write(b, c.closedLANs(i, r))
-	c.forwarded(b, i, r, elsewhere, edges)
+	lans := c.closedLANs(i, r)
+	special := c.publishedElsewhere(i, p) + p.betweenLANs(lans)
+	p.write(b, lans)
+	c.forwarded(b, i, r, special, edges)
 	if len(r.Interfaces) == 0 {
 		return
 	}
@@ -119,8 +120,8 @@ func (p *sitePolicy) has(x interval) bool {
 }
 
 // write writes the chains to which a new flow goes: `access`, and those that it leads to. What
-// comes by the LANs from addresses that are nobody's is subject to the default.
-func (p *sitePolicy) write(b *strings.Builder, lans []string) {
+// comes by the LANs from addresses that are nobody's is subject to what is said of the whole LAN.
+func (p *sitePolicy) write(b *strings.Builder, lans []spec.LAN) {
 	// From outside the network: what the rules say of that alone.
 	outside := p.towards(fromKey{outsideClass, false})
 	var bySource elements
@@ -133,6 +134,15 @@ func (p *sitePolicy) write(b *strings.Builder, lans []string) {
 			verdicts[key] = verdict
 		}
 		bySource.add(p.site, x, verdict)
+	}
+	var byDevice []string
+	for _, l := range lans {
+		switch verdict := p.fromChain(fromKey{p.from.whole(l), true}); {
+		case verdict != "":
+			byDevice = append(byDevice, fmt.Sprintf("%q : %s", l.Device, verdict))
+		case p.Deny:
+			byDevice = append(byDevice, fmt.Sprintf("%q : %s", l.Device, p.rest(true)))
+		}
 	}
 	b.WriteString("\tchain denied {\n\t\treject with icmpx type admin-prohibited\n\t}\n")
 	last := map[bool]string{false: "accept", true: "goto denied"}[p.Deny]
@@ -153,8 +163,8 @@ func (p *sitePolicy) write(b *strings.Builder, lans []string) {
 	b.WriteString("\tchain access {\n")
 	bySource.write(b, "saddr")
 	p.inside(b, "saddr", func(x interval) string { return p.rest(p.has(x)) })
-	if len(lans) > 0 {
-		fmt.Fprintf(b, "\t\tiifname %s goto access-rest\n", anonymous(lans, quoted))
+	if len(byDevice) > 0 {
+		fmt.Fprintf(b, "\t\tiifname vmap { %s }\n", strings.Join(byDevice, ", "))
 	}
 	outside.write(b, "daddr")
 	b.WriteString("\t}\n")
