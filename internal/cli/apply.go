@@ -106,9 +106,11 @@ func (a *app) apply(ctx context.Context, n file, t *target, confirm time.Duratio
 		return err
 	}
 	p := plan.Diff(have, a.roamed(have, want))
-	if err := a.printPlan(p); err != nil {
+	found := a.obstacles(ctx, k, want)
+	if err := a.printPlan(p, found); err != nil {
 		return err
 	}
+	a.tellObstacles(want, found)
 	if len(p.Conflicts) > 0 {
 		return errors.New("nothing was changed: something that is not ours is in the way")
 	}
@@ -255,7 +257,7 @@ func (a *app) down(ctx context.Context, keys string) error {
 		return err
 	}
 	p := plan.Diff(have, empty)
-	if err := a.printPlan(p); err != nil {
+	if err := a.printPlan(p, kernel.Obstacles{}); err != nil {
 		return err
 	}
 	// First, while it can still say goodbye.

@@ -130,11 +130,15 @@ func links(n *spec.Network) int {
 
 func (a *app) showCommand() *cobra.Command {
 	var keys string
+	var firewall bool
 	c := &cobra.Command{
 		Use:   "show FILE SITE",
 		Short: "Print what a site's router must hold, as commands",
 		Long: `Print what a site's router must hold, as ip, wg, nft and sysctl commands that make it
-from nothing; or, with --json, as the versioned state that all of tombolo works on.`,
+from nothing; or, with --json, as the versioned state that all of tombolo works on.
+
+With --firewall it is what another firewall on that router must let through, and no more: for a
+site of kind openwrt the UCI commands for its zone and forwardings, else nft rules.`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: a.completeFileAndSite,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -150,6 +154,9 @@ from nothing; or, with --json, as the versioned state that all of tombolo works 
 			if err != nil {
 				return unknownSite(f.Network, args[1])
 			}
+			if i, _ := f.Site(args[1]); firewall {
+				return a.showFirewall(r, f.Sites[i].Kind)
+			}
 			if a.json {
 				_, err = a.out.Write(r.Encode())
 			} else {
@@ -159,6 +166,7 @@ from nothing; or, with --json, as the versioned state that all of tombolo works 
 		},
 	}
 	c.Flags().StringVar(&keys, "keys", "", "folder of the key files (default: keys/ beside FILE, else /etc/tombolo)")
+	c.Flags().BoolVar(&firewall, "firewall", false, "what another firewall there must let through")
 	return c
 }
 

@@ -311,7 +311,10 @@ func (a *app) planCommand() *cobra.Command {
 		Short: "Show what apply would change on this router",
 		Long: `Show what apply would change on this router: what is added (+), changed (~) and removed
 (-), object by object. Nothing is touched. The exit code is 0 if there is nothing to do,
-2 if there is, and 1 on an error.`,
+2 if there is, and 1 on an error.
+
+Where another program's nftables table (OpenWrt's fw4, ufw, Docker, …) would drop what must
+pass, a note says which, and what to type there. The rules of iptables-legacy are not seen.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -338,9 +341,11 @@ func (a *app) planCommand() *cobra.Command {
 				return err
 			}
 			p := plan.Diff(have, a.roamed(have, want))
-			if err := a.printPlan(p); err != nil {
+			found := a.obstacles(c.Context(), k, want)
+			if err := a.printPlan(p, found); err != nil {
 				return err
 			}
+			a.tellObstacles(want, found)
 			switch {
 			case len(p.Conflicts) > 0:
 				return exitCode(exitError)
@@ -359,14 +364,6 @@ func (a *app) planCommand() *cobra.Command {
 func (a *app) roamed(have, want state.Router) state.Router {
 	last, _, _ := a.wanted() // an empty one, where nothing was applied
 	return endpoint.Roamed(have, want, last, time.Now())
-}
-
-func (a *app) printPlan(p plan.Plan) error {
-	if a.json {
-		return a.writeJSON(p)
-	}
-	_, err := fmt.Fprint(a.out, p.Text(a.colour))
-	return err
 }
 
 func siteNames(n *spec.Network) string {

@@ -61,7 +61,7 @@ func TestSpoofedSourcesAreRefused(t *testing.T) {
 			t.Errorf("%s (%s) is heard: %v", c.who, c.as, got)
 		}
 	}
-	for _, host := range []struct{ who, as string }{{"as another site", "10.2.0.99"}, {"as its router", "10.3.0.1"}, {"as the Internet", "198.51.100.99"}} {
+	for _, host := range []struct{ who, as string }{{"as another site", "10.2.0.99"}, {"as its router", "10.3.0.1"}, {"as the Internet", "198.51.100.99"}, {"as another site", "fd00:1::99"}, {"as its router", "fd00:3::1"}} {
 		if heard("sc.host", host.as) {
 			t.Errorf("a host in a LAN is heard %s", host.who)
 		}

@@ -111,6 +111,30 @@ func newClasses(all []netip.Prefix, groups []spec.Group) classes {
 	return out
 }
 
+// whole returns the class of addresses that only the rules mean which mean all of a LAN. It may
+// be a new one.
+func (c *classes) whole(l spec.LAN) int {
+	var rules []int
+	met := false
+	for _, x := range c.intervals {
+		switch in := slices.ContainsFunc(l.Prefixes, func(m spec.Mapped) bool { return m.Outside().Contains(x.first) }); {
+		case !in:
+		case !met:
+			rules, met = c.rules[x.class], true
+		default:
+			rules = intersection(rules, c.rules[x.class])
+		}
+	}
+	for class := outsideClass + 1; class < len(c.rules); class++ {
+		if slices.Equal(c.rules[class], rules) {
+			return class
+		}
+	}
+	c.rules = append(slices.Clip(c.rules), rules) // the slice is shared
+	c.of = append(slices.Clip(c.of), nil)
+	return len(c.rules) - 1
+}
+
 // lastOf returns the last address of a prefix.
 func lastOf(p netip.Prefix) netip.Addr {
 	b := p.Addr().AsSlice()

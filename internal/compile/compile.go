@@ -147,6 +147,7 @@ func (c *compiler) router(i int) state.Router {
 	r.Routes = append(r.Routes, c.exitRoutes(i)...)
 	r.Routes = append(r.Routes, tunnelRoutes(tunnels, c.n.Settings)...)
 	r.Sysctls = c.sysctls(i, &r)
+	r.Forwards = c.forwards(i, &r)
 	r.Sort()
 	return r
 }

@@ -108,12 +108,18 @@ func (c *compiler) mapsSources(b *strings.Builder, i int, r *state.Router, all [
 	}
 }
 
-// besideDevices returns the devices of a site by which other sites are reached without a tunnel.
+// besideDevices returns the devices of a site by which other sites are reached without a tunnel, or
+// routers that are no sites.
 func (c *compiler) besideDevices(i int) []string {
 	var out []string
 	for _, e := range c.graph.edges[i] {
 		if o := c.n.Links.Options(i, e.to); o.NoTunnel && !slices.Contains(out, o.On[0]) {
 			out = append(out, o.On[0])
+		}
+	}
+	for _, x := range c.n.Sites[i].Babel {
+		if !c.static[i] && !slices.Contains(out, x.Device) {
+			out = append(out, x.Device)
 		}
 	}
 	slices.Sort(out)

@@ -21,6 +21,9 @@ import (
 //
 // To a router itself the policy applies as to its LANs, but not for its own LANs, nor for other
 // routers: nobody is locked out, and a router behind another is reached from that.
+//
+// An edge decides of what comes from or goes to its own hosts alone: what passes by on a LAN, to
+// a site that is joined by it, is the business of others.
 func (c *compiler) policyChains(b *strings.Builder, i int, r *state.Router) {
 	if c.n.Policy == nil || c.n.Sites[i].Kind == spec.Plain {
 		return
@@ -30,14 +33,17 @@ func (c *compiler) policyChains(b *strings.Builder, i int, r *state.Router) {
 	if len(edges) == 0 && len(r.Interfaces) == 0 {
 		return
 	}
-	p.write(b)
-	b.WriteString("\tchain access-forward {\n\t\ttype filter hook forward priority filter - 2; policy accept;\n")
-	b.WriteString("\t\tct state established,related accept\n")
-	if len(edges) > 0 {
-		set := anonymous(edges, quoted)
-		fmt.Fprintf(b, "\t\tiifname %s goto access\n\t\toifname %s goto access\n", set, set)
+	for _, to := range c.plainNeighbours(i) {
+		if c.static[i] { // one device for all
+			p.own = append(p.own, reach(&c.n.Sites[to])...)
+			continue
+		}
+		p.own = append(p.own, c.behind(to, c.device(i, to), r)...)
 	}
-	b.WriteString("\t}\n")
+	lans := c.closedLANs(i, r)
+	special := c.publishedElsewhere(i, p) + p.betweenLANs(lans)
+	p.write(b, lans)
+	c.forwarded(b, i, r, special, edges)
 	if len(r.Interfaces) == 0 {
 		return
 	}
@@ -49,19 +55,6 @@ func (c *compiler) policyChains(b *strings.Builder, i int, r *state.Router) {
 		fmt.Fprintf(b, "\t\tip6 saddr %v goto access\n", c.clients.pool[1])
 	}
 	fmt.Fprintf(b, "\t\tip6 saddr %v accept\n\t\tgoto access\n\t}\n", c.n.Overlay6)
-}
-
-// edgeDevices are those with hosts behind them: LANs, and a door's for roaming devices.
-func (c *compiler) edgeDevices(i int, r *state.Router) []string {
-	var out []string
-	for _, l := range c.n.Sites[i].LANs {
-		out = append(out, l.Device)
-	}
-	if r.Clients != nil {
-		out = append(out, r.Clients.Device)
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }
 
 // policy is the network's, prepared for all its routers.
@@ -126,8 +119,9 @@ func (p *sitePolicy) has(x interval) bool {
 	return slices.ContainsFunc(p.own, func(o netip.Prefix) bool { return o.Contains(x.first) })
 }
 
-// write writes the chains to which a new flow goes: `access`, and those that it leads to.
-func (p *sitePolicy) write(b *strings.Builder) {
+// write writes the chains to which a new flow goes: `access`, and those that it leads to. What
+// comes by the LANs from addresses that are nobody's is subject to what is said of the whole LAN.
+func (p *sitePolicy) write(b *strings.Builder, lans []spec.LAN) {
 	// From outside the network: what the rules say of that alone.
 	outside := p.towards(fromKey{outsideClass, false})
 	var bySource elements
@@ -141,26 +135,56 @@ func (p *sitePolicy) write(b *strings.Builder) {
 		}
 		bySource.add(p.site, x, verdict)
 	}
+	var byDevice []string
+	for _, l := range lans {
+		switch verdict := p.fromChain(fromKey{p.from.whole(l), true}); {
+		case verdict != "":
+			byDevice = append(byDevice, fmt.Sprintf("%q : %s", l.Device, verdict))
+		case p.Deny:
+			byDevice = append(byDevice, fmt.Sprintf("%q : %s", l.Device, p.rest(true)))
+		}
+	}
 	b.WriteString("\tchain denied {\n\t\treject with icmpx type admin-prohibited\n\t}\n")
+	last := map[bool]string{false: "accept", true: "goto denied"}[p.Deny]
 	b.WriteString("\tchain access-rest {\n")
-	p.inside(b, "daddr", map[bool]string{false: "accept", true: "goto denied"}[p.Deny])
+	p.inside(b, "daddr", func(interval) string { return last })
+	// Of what comes from elsewhere only where it is for here: the rest passes by, to a site
+	// that is joined by a LAN.
+	b.WriteString("\t}\n\tchain access-here {\n")
+	p.inside(b, "daddr", func(x interval) string {
+		if !p.has(x) {
+			return ""
+		}
+		return last
+	})
 	b.WriteString("\t}\n")
 	b.WriteString(p.ports.text.String())
 	b.WriteString(p.pairs.text.String())
 	b.WriteString("\tchain access {\n")
 	bySource.write(b, "saddr")
-	p.inside(b, "saddr", "goto access-rest")
+	p.inside(b, "saddr", func(x interval) string { return p.rest(p.has(x)) })
+	if len(byDevice) > 0 {
+		fmt.Fprintf(b, "\t\tiifname vmap { %s }\n", strings.Join(byDevice, ", "))
+	}
 	outside.write(b, "daddr")
 	b.WriteString("\t}\n")
 }
 
 // inside writes a rule for each family about all of the network's addresses.
-func (p *sitePolicy) inside(b *strings.Builder, what, verdict string) {
+func (p *sitePolicy) inside(b *strings.Builder, what string, verdict func(interval) string) {
 	var all elements
 	for _, x := range p.to.intervals {
-		all.add(p.site, x, verdict)
+		all.add(p.site, x, verdict(x))
 	}
 	all.write(b, what)
+}
+
+// rest leads to what is true of all that no rule is about, from here or from elsewhere.
+func (p *sitePolicy) rest(own bool) string {
+	if own {
+		return "goto access-rest"
+	}
+	return "goto access-here"
 }
 
 // fromKey is a class of sources, and whether they are here.
@@ -184,7 +208,7 @@ func (p *sitePolicy) fromChain(key fromKey) string {
 	case last != "":
 		fmt.Fprintf(&body, "\t\tjump access-rest\n\t\t%s\n", last)
 	case len(to.list) > 0:
-		body.WriteString("\t\tgoto access-rest\n")
+		fmt.Fprintf(&body, "\t\t%s\n", p.rest(key.own))
 	}
 	return p.pairs.chain(body.String())
 }

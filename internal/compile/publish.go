@@ -85,6 +85,7 @@ func (c *compiler) hairpins(b *strings.Builder, s *spec.Site) {
 		set := map[string]string{"ip": "@inside4", "ip6": "@inside6"}[family]
 		fmt.Fprintf(b, "\t\tct status dnat %s saddr %s %s%s daddr %s masquerade\n", family, set, lans[family], family, hosts)
 	})
+	c.strangers(b, s, compacted(slices.Clone(far)))
 	// Who comes by the Internet from the host's own site has the address of its uplink, which
 	// that site takes from nobody. Where it is leased, it is not known here.
 	for j := range c.n.Sites {
@@ -97,6 +98,44 @@ func (c *compiler) hairpins(b *strings.Builder, s *spec.Site) {
 			})
 		})
 	}
+}
+
+// strangers hides all who come to a published port of a host behind something that takes the
+// network's own sources alone.
+func (c *compiler) strangers(b *strings.Builder, s *spec.Site, far []netip.Prefix) {
+	i, _ := c.n.Site(s.Name)
+	there := slices.DeleteFunc(far, func(p netip.Prefix) bool { return !c.onlyOurs(i, p) })
+	sources(there, func(family, hosts string) {
+		fmt.Fprintf(b, "\t\tct status dnat %s daddr %s masquerade\n", family, hosts)
+	})
+}
+
+// onlyOurs reports whether a host at another site hears, or answers by the way that they came,
+// only those who have addresses of the network: AllowedIPs of a static site and of a device that
+// has no full tunnel name no others, and links without a tunnel are not remembered.
+func (c *compiler) onlyOurs(i int, to netip.Prefix) bool {
+	if c.n.Clients != nil {
+		for _, d := range c.n.Clients.Devices {
+			if d.Address == to.Addr() || d.Address6 == to.Addr() {
+				return !d.Full
+			}
+		}
+	}
+	j := slices.IndexFunc(c.n.Sites, func(s spec.Site) bool { return covers(reach(&s), to) })
+	if j < 0 || c.roams(j) {
+		return j >= 0
+	}
+	for at := i; at != j; {
+		next := c.hop(at, j)
+		if next < 0 {
+			return false
+		}
+		if c.static[next] || c.n.Links.Options(at, next).NoTunnel {
+			return true
+		}
+		at = next
+	}
+	return false
 }
 
 // publicAddresses are those of a site's uplinks, as far as the file knows them.

@@ -188,8 +188,7 @@ func directPrefixes(device string, r *state.Router, pool []netip.Prefix) map[str
 		out[nftFamily(p)] = append(out[nftFamily(p)], p)
 	}
 	for f := range out {
-		slices.SortFunc(out[f], state.ComparePrefixes)
-		out[f] = slices.Compact(out[f])
+		out[f] = outermost(out[f])
 	}
 	return out
 }

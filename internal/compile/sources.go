@@ -15,7 +15,9 @@ import (
 // site's own addresses, and from a site behind which there is no other, others'. Packets of
 // known flows do not pay for it.
 //
-// From LANs it is what rp_filter=1 does; that would look a second way up for every packet.
+// From LANs it is what rp_filter=1 does; that would look a second way up for every packet, and is
+// for IPv4 alone. Of IPv6 only the network's addresses are looked at: a host may have others, of
+// which the router knows nothing.
 type sourceChecks struct {
 	chains strings.Builder
 	byName map[string]string // chain by device
@@ -27,7 +29,9 @@ func (c *compiler) sourceChecks(i int, r *state.Router) *sourceChecks {
 		k.byName[d] = "check-lans"
 	}
 	if len(k.byName) > 0 {
-		k.chains.WriteString("\tchain check-lans {\n\t\tmeta nfproto ipv4 fib saddr type local drop\n\t\tmeta nfproto ipv4 fib saddr . iif oif missing drop\n\t}\n")
+		// What the router itself sends to many comes back to it, so that its own programs hear it.
+		k.chains.WriteString("\tchain check-lans {\n\t\tmeta nfproto ipv4 fib saddr type local fib daddr type != { broadcast, multicast } drop\n\t\tmeta nfproto ipv4 fib saddr . iif oif missing drop\n")
+		fmt.Fprintf(&k.chains, "\t\tip6 saddr @inside6 ip6 saddr != %v fib saddr . iif oif missing drop\n\t}\n", linkLocal6)
 	}
 	if c.static[i] {
 		return k // AllowedIPs are the sources of its peers

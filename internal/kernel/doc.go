@@ -51,6 +51,13 @@
 // (A lookup under way that has already found the old one may fail in the microsecond in
 // which the kernel releases it; nothing that is done with single routes avoids that.)
 //
+// # Others' firewalls
+//
+// Obstacles reads all tables that are not ours as `nft -j` lists them, follows packets through
+// their chains of the hooks input and forward, and returns what stops those that must pass. A rule
+// that looks at what is not known of a packet may hold or not, and so it may be that a packet is
+// perhaps stopped. It changes nothing. What iptables-legacy has is not in nftables.
+//
 // # Why not a netlink library
 //
 // Links, addresses, routes and rules go through a small codec of our own, over a plain

@@ -127,9 +127,14 @@ func decodeTable(b []byte) (table, bool) {
 	return t, t.family != "" && t.name != ""
 }
 
-// tables returns every table of a name, in whatever family. A kernel without nftables has
-// none.
+// tables returns every table of a name, in whatever family.
 func tables(name string) ([]table, error) {
+	all, err := allTables()
+	return slices.DeleteFunc(all, func(t table) bool { return t.name != name }), err
+}
+
+// allTables returns every table. A kernel without nftables has none.
+func allTables() ([]table, error) {
 	s, err := openSocket(unix.NETLINK_NETFILTER)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return nil, nil
@@ -140,10 +145,7 @@ func tables(name string) ([]table, error) {
 	defer s.close()
 	var w writer
 	w.begin(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE, 0, make([]byte, sizeofNfgenmsg))
-	found, err := dump(s, &w, func(b []byte) (table, bool) {
-		t, ok := decodeTable(b)
-		return t, ok && t.name == name
-	})
+	found, err := dump(s, &w, decodeTable)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, nil // nfnetlink without nf_tables: net/netfilter/nfnetlink.c
 	}

@@ -34,7 +34,7 @@ var policyRecord = record[policyDecl]{
 	noun:    "the policy",
 	title:   "Policy",
 	context: "policy:\n  …",
-	doc:     "Who may open connections to whom; what answers one that was let through passes with it. It is enforced at the edges: by the router of the LAN, or at the door, where a connection begins, and by that where it ends, so that none of the routers between has to be trusted or asked. The routers' own addresses reach each other whatever it says, so that nobody is locked out of one; traffic within one LAN passes no router. What comes from the Internet by a published port, or goes there by an exit or an uplink, is decided by rules with `internet` alone, not by `default:`.",
+	doc:     "Who may open connections to whom; what answers one that was let through passes with it. It is enforced at the edges: by the router of the LAN, or at the door, where a connection begins, and by that where it ends (for a plain site by the routers that it has links to), so that none of the routers between has to be trusted or asked. The routers' own addresses reach each other whatever it says, so that nobody is locked out of one; traffic within one LAN passes no router. What comes from the Internet by a published port, or goes there by an exit or an uplink, is decided by rules with `internet` alone, not by `default:`.",
 	fields: []field[policyDecl]{
 		{entry{key: "default", concept: "policy", also: []string{"otherwise", "else", "fallback"}, example: "deny",
 			doc: "What is true of connections between sites, LANs and clients that no rule is about: `allow` (the default) or `deny`."},

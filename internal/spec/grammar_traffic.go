@@ -104,7 +104,7 @@ var publishRecord = record[publishDecl]{
 	noun:    "published port",
 	title:   "Published ports",
 	context: "publish:\n  - …",
-	doc:     "What comes to the port of a site's uplink goes to a host at any site, which sees who sent it.",
+	doc:     "What comes to the port of a site's uplink goes to a host at any site, which sees who sent it; but behind what takes this network's sources alone (a site with `static` routing or a plain one, a link with `transport: none`, a device without `full: true`) it sees the router that publishes it.",
 	fields: []field[publishDecl]{
 		{entry{key: "at", concept: "nat", required: true, also: []string{"site", "on", "via"}, example: "op1",
 			doc: "The site whose uplinks have the port."},

@@ -32,12 +32,13 @@ func RulesetDigest(text string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// Sort puts every list in its canonical order: interfaces and devices by name, peers by
+// Sort puts every list in its canonical order: interfaces, devices and forwards by name, peers by
 // key and name, prefixes by address and length, routes by table, destination, source and
 // metric, rules by priority and then by every other field, Babel's links by device, the rest of it by prefix,
 // clients by name.
 func (r *Router) Sort() {
 	slices.SortFunc(r.LANs, func(a, b LAN) int { return cmp.Compare(a.Device, b.Device) })
+	sortForwards(r.Forwards)
 	slices.SortFunc(r.Interfaces, func(a, b Interface) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range r.Interfaces {
 		r.Interfaces[i].sort()

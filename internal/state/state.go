@@ -21,8 +21,8 @@ const Version = 1
 
 // Router is what one router holds.
 //
-// Site, Endpoints, LANs and Uplinks describe what is there without us: they are never
-// part of a plan. The rest is ours to make.
+// Site, Endpoints, LANs and Uplinks describe what is there without us, and Forwards what
+// nobody else there may stop: they are never part of a plan. The rest is ours to make.
 type Router struct {
 	Version int    `json:"version"`
 	Network string `json:"network,omitempty"`
@@ -34,6 +34,8 @@ type Router struct {
 	Endpoints []string `json:"endpoints,omitempty"` // host:port by which others dial us; the port is the base port
 	LANs      []LAN    `json:"lans,omitempty"`
 	Uplinks   []Uplink `json:"uplinks,omitempty"`
+
+	Forwards []Forward `json:"forwards,omitempty"`
 
 	Interfaces []Interface `json:"interfaces,omitempty"`
 	Routes     []Route     `json:"routes,omitempty"`

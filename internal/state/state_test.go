@@ -27,6 +27,10 @@ func full() Router {
 			Weight: 3, Preference: 1, Table: 201, Mark: 0x01000000, Pin: 0x09000000,
 			Check: &Check{Targets: []netip.AddrPort{netip.MustParseAddrPort("1.1.1.1:443")}, Interval: 600, Down: 3, Up: 5},
 		}},
+		Forwards: []Forward{{
+			In: "eth0", Out: "br-lan", Why: "published",
+			Only: []Flow{{Protocol: "tcp", First: 443, Last: 444, To: netip.MustParseAddr("192.168.36.10")}},
+		}},
 		Interfaces: []Interface{{
 			Name: "wg-op1", Kind: WireGuardKind, Alias: "tombolo home op1", MTU: 1420, Down: true,
 			Addresses: []netip.Prefix{prefix("10.0.32.2/32")},
@@ -137,6 +141,7 @@ func TestDecodeErrors(t *testing.T) {
 func TestSortGivesOneOrder(t *testing.T) {
 	r := Router{
 		LANs:       []LAN{{Device: "b"}, {Device: "a"}},
+		Forwards:   []Forward{{In: "b"}, {In: "a", Out: "c"}, {In: "a", Only: []Flow{{Protocol: "udp", First: 2}, {Protocol: "udp", First: 1}}}},
 		Interfaces: []Interface{{Name: "wg-b"}, {Name: "wg-a", Addresses: []netip.Prefix{prefix("fd00::1/64"), prefix("10.0.0.1/32"), prefix("10.0.0.1/24")}}},
 		Routes: []Route{
 			{Table: 120, Dst: prefix("10.0.0.0/8")}, {Table: 110, Dst: prefix("::/0")}, {Table: 110, Dst: prefix("10.0.0.0/16")},
@@ -154,6 +159,7 @@ func TestSortGivesOneOrder(t *testing.T) {
 	r.Sort()
 	want := Router{
 		LANs:       []LAN{{Device: "a"}, {Device: "b"}},
+		Forwards:   []Forward{{In: "a", Only: []Flow{{Protocol: "udp", First: 1}, {Protocol: "udp", First: 2}}}, {In: "a", Out: "c"}, {In: "b"}},
 		Interfaces: []Interface{{Name: "wg-a", Addresses: []netip.Prefix{prefix("10.0.0.1/24"), prefix("10.0.0.1/32"), prefix("fd00::1/64")}}, {Name: "wg-b"}},
 		Routes: []Route{
 			{Table: 110, Dst: prefix("10.0.0.0/8")}, {Table: 110, Dst: prefix("10.0.0.0/8"), Metric: 5}, {Table: 110, Dst: prefix("10.0.0.0/16")},
@@ -180,6 +186,16 @@ func TestCompareTellsEveryFieldApart(t *testing.T) {
 	changeEach(t, r.Routes[0], func(name string, changed Route) {
 		if CompareRoutes(r.Routes[0], changed) == 0 {
 			t.Errorf("CompareRoutes does not look at %s", name)
+		}
+	})
+	changeEach(t, r.Forwards[0], func(name string, changed Forward) {
+		if CompareForwards(r.Forwards[0], changed) == 0 {
+			t.Errorf("CompareForwards does not look at %s", name)
+		}
+	})
+	changeEach(t, r.Forwards[0].Only[0], func(name string, changed Flow) {
+		if CompareFlows(r.Forwards[0].Only[0], changed) == 0 {
+			t.Errorf("CompareFlows does not look at %s", name)
 		}
 	})
 	changeEach(t, r.Rules[0], func(name string, changed Rule) {
