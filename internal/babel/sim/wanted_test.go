@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -32,70 +31,6 @@ type wanted struct {
 	keys   []babel.Key
 	doors  map[babel.Key]*Node // of devices' addresses
 	ways   int                 // that were compared
-}
-
-// randomFile writes a network of sites of either routing, with exits and doors; some links have
-// no tunnel, others cost more than usual.
-func randomFile(r *rand.Rand) string {
-	count := 2 + r.IntN(9)
-	one := func(n int) bool { return r.IntN(n) == 0 }
-	var sites, links strings.Builder
-	uplinks := make([]string, count)
-	for i := range count {
-		uplinks[i] = fmt.Sprintf("eth9: {address: 172.16.%d.2/24, gateway: 172.16.%d.1}", i, i)
-		if one(3) {
-			uplinks[i] = "eth9: dhcp"
-		}
-	}
-	speaks := make([]bool, count)
-	for i := range speaks {
-		speaks[i] = !one(5)
-	}
-	linked := map[[2]int]bool{}
-	for i := 1; i < count; i++ {
-		for range 1 + r.IntN(3) {
-			linked[[2]int{r.IntN(i), i}] = true
-		}
-	}
-	for i := range count {
-		for j := range i {
-			switch {
-			case !linked[[2]int{j, i}]:
-			case speaks[i] && speaks[j] && one(5):
-				for end, at := range []int{j, i} {
-					uplinks[at] += fmt.Sprintf(", x%dy%d: {address: 172.%d.%d.%d/24, gateway: 172.%d.%d.254}", j, i, 20+j, i, end+1, 20+j, i)
-				}
-				fmt.Fprintf(&links, "  - {between: [s%d, s%d], transport: none, on: {s%d: x%dy%d, s%d: x%dy%d}, cost: %d}\n", j, i, j, j, i, i, j, i, 1+r.IntN(4))
-			case one(2):
-				fmt.Fprintf(&links, "  - {between: [s%d, s%d], cost: %d}\n", j, i, 1+r.IntN(20))
-			default:
-				fmt.Fprintf(&links, "  - [s%d, s%d]\n", j, i)
-			}
-		}
-	}
-	for i := range count {
-		fmt.Fprintf(&sites, "  s%d:\n    address: 10.99.1.%d\n    endpoint: s%d.example.net\n    lan: {lan0: [10.%d.0.0/24, \"fd00:%d::/64\"]}\n    uplink: {%s}\n", i, i+1, i, i+1, i+1, uplinks[i])
-		if !speaks[i] {
-			sites.WriteString("    routing: static\n")
-		}
-	}
-	some := func(not map[int]bool) string {
-		var out []string
-		for _, i := range r.Perm(count) {
-			if speaks[i] && !not[i] && len(out) < 1+r.IntN(3) {
-				out = append(out, fmt.Sprintf("s%d", i))
-			}
-		}
-		return "[" + strings.Join(out, ", ") + "]"
-	}
-	text := "network: n\noverlay: 10.99.0.0/16\nclients: {pool: 10.98.0.0/16, at: " + some(nil) + ", devices: {phone: , laptop: , pi: }}\nsites:\n" +
-		sites.String() + "links:\n" + links.String() + "exits:\n  - {for: clients, via: " + some(nil) + "}\n"
-	for i := range count {
-		if via := some(map[int]bool{i: true}); speaks[i] && one(2) && via != "[]" {
-			text += fmt.Sprintf("  - {for: s%d, via: %s, otherwise: %s}\n", i, via, []string{"local", "block"}[r.IntN(2)])
-		}
-	}
-	return text
 }
 
 // newWanted starts the speakers of a random file.
@@ -135,8 +70,24 @@ func newWanted(t *testing.T, seed uint64) *wanted {
 			w.take(n, n.Speaker.Attach(w.Now, []babel.Key{d.Key}, "wg-clients"))
 		}
 	}
+	if r.IntN(3) == 0 {
+		w.distrust()
+	}
 	w.build()
 	return w
+}
+
+// distrust has routers not take all that others announce.
+func (w *wanted) distrust() {
+	for _, r := range w.world.Routers {
+		if r.Babel == nil {
+			continue
+		}
+		r.Babel.Accept = slices.DeleteFunc(r.Babel.Accept, func(state.Accept) bool { return w.r.IntN(8) == 0 })
+		for i, a := range r.Babel.Accept {
+			r.Babel.Accept[i].Origins = slices.DeleteFunc(slices.Clone(a.Origins), func(uint32) bool { return w.r.IntN(8) == 0 })
+		}
+	}
 }
 
 // build makes the speakers and wires of the states.
