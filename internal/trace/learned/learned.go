@@ -8,7 +8,9 @@
 //
 //   - Of ways with equal metrics a router takes the first one by device, and of a segment's by
 //     the neighbour's name. A speaker that starts takes the same one, but stays with another
-//     that it knew earlier; and for good with one that is worse by less than 0.5 ms or 1 %.
+//     that it knew earlier: also with one that is worse by less than 0.5 ms or 1 %; by less than
+//     2 ms or 5 % where the better one is not feasible. Metrics of exits begin at 1.09 s for
+//     the second one, so that there this is more.
 //   - Tables for the sources of IPv4 (state.Sources) go by prefix; a real agent gives them out
 //     as sources come.
 //   - Which routers share a segment: those whose subnets on their devices meet, and those that
