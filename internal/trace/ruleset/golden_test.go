@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -159,7 +160,7 @@ func TestParseNamesWhatItDoesNotKnow(t *testing.T) {
 			}
 			changed := strings.Join(lines[:i], "") + strings.TrimSuffix(line, "\n") + " quota\n" + strings.Join(lines[i+1:], "")
 			_, err := ruleset.Parse(changed)
-			if err == nil || !strings.Contains(err.Error(), `"quota"`) || !strings.HasPrefix(err.Error(), "line "+itoa(i+1)+": ") {
+			if err == nil || !strings.Contains(err.Error(), `"quota"`) || !strings.HasPrefix(err.Error(), "line "+strconv.Itoa(i+1)+": ") {
 				t.Fatalf("line %d: %v", i+1, err)
 			}
 		}

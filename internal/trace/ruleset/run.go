@@ -164,10 +164,7 @@ func (x *run) rule(r *rule) (verdict, bool) {
 		return r.branch.verdicts[value], true
 	}
 	if r.nat != nil {
-		if !x.translate(r.nat) {
-			return verdict{}, false
-		}
-		return verdict{action: translates}, true
+		return x.translate(r.nat)
 	}
 	return r.verdict, true
 }
@@ -190,20 +187,18 @@ func (x *run) find(l *lookup) (value uint32, applies, found bool) {
 	return value, true, found
 }
 
-// translate notes what a statement says; not if that is of the other family, or has no target.
-func (x *run) translate(n *translation) bool {
+// translate notes what a statement says. One of the other family matches and does nothing
+// (nft_nat_inet_eval).
+func (x *run) translate(n *translation) (verdict, bool) {
 	if n.masquerade {
 		x.nat = &NAT{Masquerade: true}
-		return true
-	}
-	if n.ip6 != x.ip6 {
-		return false
+		return verdict{action: translates}, true
 	}
 	to := n.targets[0]
 	if n.mapped {
 		value, _, found := x.find(&n.lookup)
 		if !found {
-			return false
+			return verdict{}, false
 		}
 		to = n.targets[value]
 	}
@@ -211,21 +206,21 @@ func (x *run) translate(n *translation) bool {
 	if n.source {
 		now = &x.src
 	}
-	a := to.Addr()
+	if n.ip6 != x.ip6 || now.BitLen() != to.Addr().BitLen() {
+		return verdict{}, true
+	}
 	if n.prefix {
-		if now.BitLen() != a.BitLen() {
-			return false
-		}
-		a = within(to.Prefix, *now)
+		*now = within(to.Prefix, *now)
+	} else {
+		*now = to.Addr()
 	}
-	*now = a
 	if n.source {
-		x.nat = &NAT{Src: a}
-		return true
+		x.nat = &NAT{Src: *now}
+		return verdict{action: translates}, true
 	}
-	x.nat, x.dnat = &NAT{Dst: a, Port: to.port}, true
+	x.nat, x.dnat = &NAT{Dst: *now, Port: to.port}, true
 	if to.port != 0 {
 		x.port = to.port
 	}
-	return true
+	return verdict{action: translates}, true
 }

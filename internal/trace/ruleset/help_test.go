@@ -1,7 +1,0 @@
-package ruleset_test
-
-import (
-	"strconv"
-)
-
-func itoa(n int) string { return strconv.Itoa(n) }
