@@ -97,10 +97,24 @@ func (w *walk) outer(r *router, p *packet, device string, l *link) bool {
 		w.loses(r, Outer, p, fmt.Sprintf("the tunnel's own packet would go into the tunnel %s", found.route.Device), "")
 		return false
 	}
+	if outer.Src = found.route.PrefSrc; !outer.Src.IsValid() {
+		outer.Src = r.addressOn(found.route.Device, to.Is6())
+	}
+	outer.DstPort = listens(l)
 	w.step(r, Outer, &outer, func() (string, string) {
 		return fmt.Sprintf("udp to %s by %s", to, found.route.Device), "the tunnel's own packet"
 	})
 	return true
+}
+
+// listens is the port of a link's other end.
+func listens(l *link) uint16 {
+	for i := range l.to.state.Interfaces {
+		if f := &l.to.state.Interfaces[i]; f.Name == l.device {
+			return f.WireGuard.ListenPort
+		}
+	}
+	return 0
 }
 
 // endpoint is an address of a router that packets from outside reach, if it has one.
