@@ -21,8 +21,24 @@ func compareKeys(a, b key) int {
 type origin struct {
 	node   *node
 	metric int
-	device string // at which the key's host is, where it roams
+	device string // at which the key's host is, where it roams; or the one that announces it
+
+	// foreign says that this is a router of no site, whom node hears.
+	foreign bool
 }
+
+// nobody is the site of routers of no site, and no site's.
+const nobody = 0
+
+func (o *origin) site() uint32 {
+	if o.foreign {
+		return nobody
+	}
+	return o.node.router.Babel.Site
+}
+
+// plainCost is what a router costs that tells no times: of babeld and BIRD on a wire.
+const plainCost = 96
 
 // announced returns who announces what now, by key; who announces the same stands once.
 func (w *World) announced(nodes []*node) map[key][]origin {
@@ -31,7 +47,7 @@ func (w *World) announced(nodes []*node) map[key][]origin {
 		all := out[k]
 		if i := slices.IndexFunc(all, func(x origin) bool { return x.node == o.node }); i < 0 {
 			out[k] = append(all, o)
-		} else if all[i].device == "" {
+		} else if all[i].device == "" && !o.foreign {
 			all[i] = o
 		}
 	}
@@ -46,6 +62,7 @@ func (w *World) announced(nodes []*node) map[key][]origin {
 				say(key{a.Dst, a.Src}, origin{node: n, metric: int(a.Metric)})
 			}
 		}
+		w.foreigners(n, say)
 	}
 	return out
 }
@@ -69,6 +86,24 @@ func (w *World) guests(n *node, say func(key, origin)) {
 		for _, p := range d.Addresses {
 			if mobile[p] {
 				say(key{dst: p}, origin{node: n, device: c.Device})
+			}
+		}
+	}
+}
+
+// foreigners says what routers of no site announce on a router's segments.
+func (w *World) foreigners(n *node, say func(key, origin)) {
+	if w.Foreign == nil {
+		return
+	}
+	for _, l := range n.links {
+		if l.Tunnel || !l.speaks || len(l.Foreign) == 0 {
+			continue
+		}
+		for _, p := range w.Foreign(n.router.Site, l.Device) {
+			k := key{dst: p}
+			if slices.ContainsFunc(l.Foreign, func(f netip.Prefix) bool { return covers(f, k) }) {
+				say(k, origin{node: n, metric: 10*l.Cost + plainCost, device: l.Device, foreign: true})
 			}
 		}
 	}

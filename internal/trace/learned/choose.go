@@ -10,7 +10,7 @@ import (
 // way is how a router hands on packets to a key.
 type way struct {
 	key
-	edge   *edge  // that it was heard by
+	edge   *edge  // that it was heard by; nil: who announces it is no router of ours
 	device string // of the router; empty: it knows none, or its own
 }
 
@@ -109,7 +109,7 @@ func (n *node) take(all []group, at map[key]*group) {
 			continue
 		}
 		for i, o := range g.origins {
-			if slices.Contains(a.Origins, o.node.router.Babel.Site) {
+			if slices.Contains(a.Origins, o.site()) {
 				g.takes[i].set(n.index)
 			}
 		}
@@ -134,6 +134,7 @@ func (g *group) id() string {
 	for i, o := range g.origins {
 		b = binary.AppendUvarint(b, uint64(o.node.index))
 		b = binary.AppendUvarint(b, uint64(o.metric))
+		b = binary.AppendUvarint(b, uint64(o.site()))
 		b = append(binary.AppendUvarint(b, uint64(len(o.device))), o.device...)
 		for _, x := range g.takes[i] {
 			b = binary.LittleEndian.AppendUint64(b, x)
@@ -150,7 +151,7 @@ type search struct {
 	from  []int // the origin of the best way, as an index of group.origins
 	done  []bool
 	by    []*edge  // the best way; nil: none, or the router's own
-	here  []string // the device that the key's host is at
+	here  []string // the device by which the best way leaves, if to no router of ours
 	heap  []reached
 }
 
@@ -184,7 +185,7 @@ func (s *search) run(g *group) {
 		s.done[r.node] = true
 		// Each announces the one way that it goes itself, and no other that it knows.
 		o := s.from[r.node]
-		site := g.origins[o].node.router.Babel.Site
+		site := g.origins[o].site()
 		heard := s.nodes[r.node].heard
 		for i := range heard {
 			if e := &heard[i]; s.better(e, r.metric+e.cost) && e.takes(g, o, site) {
@@ -206,7 +207,7 @@ func (e *edge) takes(g *group, origin int, site uint32) bool {
 }
 
 // better reports whether a way is better than what a router has. Its own goes before one that is
-// as good, and always if it is a host's that roams.
+// as good.
 func (s *search) better(e *edge, metric int) bool {
 	if s.from[e.to] == unknown {
 		return true
@@ -216,7 +217,7 @@ func (s *search) better(e *edge, metric int) bool {
 	case s.done[e.to] || metric > s.best[e.to]:
 		return false
 	case old == nil:
-		return metric < s.best[e.to] && s.here[e.to] == ""
+		return metric < s.best[e.to]
 	}
 	return metric < s.best[e.to] || e.order < old.order
 }
@@ -224,7 +225,7 @@ func (s *search) better(e *edge, metric int) bool {
 // take has a router go a way.
 func (s *search) take(e *edge, origin, metric int) {
 	nearer := s.from[e.to] == unknown || metric < s.best[e.to]
-	s.from[e.to], s.best[e.to], s.by[e.to] = origin, metric, e
+	s.from[e.to], s.best[e.to], s.by[e.to], s.here[e.to] = origin, metric, e, ""
 	if nearer {
 		s.push(reached{metric, e.to})
 	}

@@ -17,7 +17,7 @@
 //     name each other as Peer.
 //   - On a segment the next hop's address may be one that no file knows. Of a LAN it is then the
 //     subnet's first one, and of IPv6 a link-local one that is made of the site's number.
-//     Held.Next says whose each is.
+//     Held.Next says whose each is. A router of no site has none.
 //   - An uplink that is leased, and whose lease nobody knows, is there in both families: its
 //     defaults have no gateway, and there are no rules for its addresses.
 package learned
@@ -50,6 +50,9 @@ type World struct {
 	// Uplinks says what an uplink has beside what the state says of it, as a lease gives it. An
 	// uplink with addresses and without any gateway needs none. Nil: nothing.
 	Uplinks func(site, device string) (addresses []netip.Prefix, gateways []netip.Addr)
+
+	// Foreign says what routers of no site announce on a segment of a site. Nil: nothing.
+	Foreign func(site, device string) []netip.Prefix
 
 	// RTT is the round trip between neighbours. Nil: 0, and a link costs what the file says.
 	RTT func(a, b string) time.Duration
