@@ -239,13 +239,12 @@ func (p *sitePolicy) collect(key fromKey) {
 const manyElements = 32
 
 // towards returns the verdicts, other than the default, for a class of sources. Ports stand in
-// the map of the destinations, or in a chain of their own where so many destinations share it that
-// this is shorter.
+// the map of the destinations, or in a chain of their own where many share it.
 func (p *sitePolicy) towards(key fromKey) *elements {
 	deny, out := denial(key.class), &elements{}
 	for _, x := range p.about[key] {
 		v := x.verdicts
-		if ports := v.byPort(deny); len(ports) > 0 && p.uses[v.text(deny)]*(len(ports)-1) <= manyElements {
+		if ports := v.byPort(deny); len(ports) > 0 && p.uses[v.text(deny)]*len(ports) <= manyElements {
 			for _, e := range ports {
 				out.add(p.site, x.to, e.ports, e.verdict)
 			}
