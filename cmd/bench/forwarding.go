@@ -80,11 +80,10 @@ func benchForwarding(ctx context.Context, o options) (all []result, err error) {
 	if err := until(ctx, func() (bool, error) { return carries(ctx, o, l, "a", "eth1") }); err != nil {
 		return nil, err
 	}
-	counter, err := sink(ctx, l)
+	counter, err := sink(ctx, l, "inet")
 	if err != nil {
 		return nil, err
 	}
-	names := []string{"tombolo", "plain", "plain again"}
 	var flows []*ipv4.PacketConn
 	for i, site := range []string{"a", "b", "c"} {
 		if i > 0 {
@@ -92,18 +91,37 @@ func benchForwarding(ctx context.Context, o options) (all []result, err error) {
 				return nil, err
 			}
 		}
-		socket, err := spoken(ctx, l, site+".host")
+		socket, err := spoken(ctx, l, site+".host", net.IPv4(198, 18, 0, 10))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", site, err)
 		}
 		defer func() { _ = socket.Close() }() // nothing waits in it
 		flows = append(flows, ipv4.NewPacketConn(socket))
 	}
+	rates, err := inTurns([]string{"tombolo", "plain", "plain again"}, func(k int) (float64, error) {
+		return packetRate(ctx, flows[k], counter, sameFlow)
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, again := ratioOf(rates, "plain again", "plain")
+	ours, text := ratioOf(rates, "tombolo", "plain")
+	const what = "forwarding UDP of 64 bytes from a LAN to the Internet, "
+	return []result{
+		fact(what+"plain, with connection tracking", fmt.Sprintf("%.0f packets/s", median(rates["plain"]))),
+		fact(what+"plain again, which is noise", again),
+		{what + "with the rules and marks of two uplinks and an exit", text, fmt.Sprintf("at least %.2f of plain", forwardingRatio), ours >= forwardingRatio},
+	}, nil
+}
+
+// inTurns measures several things in many rounds, each a moment after the other, and which is first
+// changes. The first rounds are not counted.
+func inTurns(names []string, measure func(k int) (float64, error)) (map[string][]float64, error) {
 	rates := map[string][]float64{}
 	for round := range forwardingRounds + 10 {
-		for i := range flows {
-			k := (round + i) % len(flows)
-			rate, err := packetRate(ctx, flows[k], counter)
+		for i := range names {
+			k := (round + i) % len(names)
+			rate, err := measure(k)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", names[k], err)
 			}
@@ -112,23 +130,18 @@ func benchForwarding(ctx context.Context, o options) (all []result, err error) {
 			}
 		}
 	}
-	ratio := func(name string) (float64, string) {
-		var ratios []float64
-		for i, r := range rates[name] {
-			ratios = append(ratios, r/rates["plain"][i])
-		}
-		slices.Sort(ratios)
-		m, n := median(ratios), len(ratios)
-		return m, fmt.Sprintf("%.0f packets/s, %.3f of plain (half of %d rounds: %.2f to %.2f)", median(rates[name]), m, n, ratios[n/4], ratios[3*n/4])
+	return rates, nil
+}
+
+// ratioOf compares rates in packets/s with others of the same rounds.
+func ratioOf(rates map[string][]float64, name, than string) (float64, string) {
+	var ratios []float64
+	for i, r := range rates[name] {
+		ratios = append(ratios, r/rates[than][i])
 	}
-	_, again := ratio("plain again")
-	ours, text := ratio("tombolo")
-	const what = "forwarding UDP of 64 bytes from a LAN to the Internet, "
-	return []result{
-		fact(what+"plain, with connection tracking", fmt.Sprintf("%.0f packets/s", median(rates["plain"]))),
-		fact(what+"plain again, which is noise", again),
-		{what + "with the rules and marks of two uplinks and an exit", text, fmt.Sprintf("at least %.2f of plain", forwardingRatio), ours >= forwardingRatio},
-	}, nil
+	slices.Sort(ratios)
+	m, n := median(ratios), len(ratios)
+	return m, fmt.Sprintf("%.0f packets/s, %.3f of %s (half of %d rounds: %.2f to %.2f)", median(rates[name]), m, than, n, ratios[n/4], ratios[3*n/4])
 }
 
 // makePlain takes away from a router what tombolo applied, and sets it up by hand.
@@ -147,14 +160,14 @@ func makePlain(ctx context.Context, o options, l *lab.Lab, site string) error {
 	return err
 }
 
-// sink has the Internet's host answer the first packet of a flow, and drop the others as soon
-// as they are counted. It returns what counts them.
-func sink(ctx context.Context, l *lab.Lab) (counter *os.File, err error) {
+// sink has a host answer the first packet of a flow, and drop the others as soon as they are
+// counted. It returns what counts them.
+func sink(ctx context.Context, l *lab.Lab, host string) (counter *os.File, err error) {
 	const rules = "add table inet sink; add chain inet sink in { type filter hook prerouting priority raw; }; add rule inet sink in udp dport 9 udp length > 9 drop"
-	if _, err := outputOf(ctx, l, "inet", "nft", rules); err != nil {
+	if _, err := outputOf(ctx, l, host, "nft", rules); err != nil {
 		return nil, err
 	}
-	return counter, l.Do(ctx, "inet", func() (err error) {
+	return counter, l.Do(ctx, host, func() (err error) {
 		if counter, err = os.Open("/proc/thread-self/net/dev"); err != nil {
 			return err
 		}
@@ -176,10 +189,10 @@ func sink(ctx context.Context, l *lab.Lab) (counter *os.File, err error) {
 	})
 }
 
-// spoken opens a flow from a LAN's host to the Internet's, in which both have spoken.
-func spoken(ctx context.Context, l *lab.Lab, host string) (socket *net.UDPConn, err error) {
+// spoken opens a flow from a LAN's host to where a sink is, in which both have spoken.
+func spoken(ctx context.Context, l *lab.Lab, host string, to net.IP) (socket *net.UDPConn, err error) {
 	err = l.Do(ctx, host, func() (err error) {
-		socket, err = net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(198, 18, 0, 10), Port: 9})
+		socket, err = net.DialUDP("udp4", nil, &net.UDPAddr{IP: to, Port: 9})
 		return err
 	})
 	if err != nil {
@@ -197,8 +210,9 @@ func spoken(ctx context.Context, l *lab.Lab, host string) (socket *net.UDPConn, 
 	return nil, errors.Join(err, socket.Close())
 }
 
-// packetRate returns how many packets of a flow arrive in a second.
-func packetRate(ctx context.Context, flow *ipv4.PacketConn, counter *os.File) (float64, error) {
+// packetRate returns how many packets of what a socket sends arrive in a second. fill fills a
+// packet, and says whether there is another; sameFlow does nothing.
+func packetRate(ctx context.Context, socket *ipv4.PacketConn, counter *os.File, fill func(*ipv4.Message) bool) (float64, error) {
 	batch := make([]ipv4.Message, 32)
 	for i := range batch {
 		batch[i].Buffers = [][]byte{make([]byte, 64)}
@@ -208,8 +222,11 @@ func packetRate(ctx context.Context, flow *ipv4.PacketConn, counter *os.File) (f
 		return 0, err
 	}
 	start := time.Now()
-	for time.Since(start) < forwardingTime {
-		if _, err := flow.WriteBatch(batch, 0); err != nil {
+	for more := true; more && time.Since(start) < forwardingTime; {
+		for i := range batch {
+			more = fill(&batch[i]) && more
+		}
+		if _, err := socket.WriteBatch(batch, 0); err != nil {
 			return 0, fmt.Errorf("send: %w", err)
 		}
 	}
@@ -220,6 +237,8 @@ func packetRate(ctx context.Context, flow *ipv4.PacketConn, counter *os.File) (f
 	}
 	return float64(after-before) / took.Seconds(), errors.Join(err, ctx.Err())
 }
+
+func sameFlow(*ipv4.Message) bool { return true }
 
 // received returns how many packets a counter's eth0 got so far.
 func received(counter *os.File) (int, error) {
@@ -233,5 +252,5 @@ func received(counter *os.File) (int, error) {
 			return strconv.Atoi(f[1])
 		}
 	}
-	return 0, errors.Join(errors.New("inet has no eth0"), lines.Err())
+	return 0, errors.Join(errors.New("the host has no eth0"), lines.Err())
 }

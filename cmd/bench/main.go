@@ -54,6 +54,7 @@ var benches = []bench{
 	{"clients", benchClients},
 	{"uplinks", benchUplinks},
 	{"forwarding", benchForwarding},
+	{"access", benchAccess},
 	{"kernel", benchKernel},
 }
 

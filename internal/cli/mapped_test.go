@@ -144,7 +144,7 @@ func (l homeLab) refused(from string, to netip.Addr) {
 				return nil
 			}
 		}
-		return fmt.Errorf("from %s to port 9 of %s: %v, and not refused", from, to, err)
+		return fmt.Errorf("from %s to port 9 of %s: %s, and not refused", from, to, fmt.Sprint(err))
 	}))
 }
 

@@ -104,7 +104,7 @@ func (l homeLab) matrix(wait time.Duration) []string {
 			limit = forAnswer
 		}
 		if _, _, err := l.ask(q, limit); (err == nil) != want {
-			return fmt.Errorf("%v, and it should be answered: %v", err, want)
+			return fmt.Errorf("%s, and it should be answered: %v", fmt.Sprint(err), want)
 		}
 		return nil
 	})

@@ -69,11 +69,15 @@ func quoted(s string) string { return fmt.Sprintf("%q", s) }
 // sources calls f for each family of which there are prefixes.
 func sources(prefixes []netip.Prefix, f func(family, set string)) {
 	for _, family := range []string{"ip", "ip6"} {
-		of := slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return nftFamily(p) != family })
-		if len(of) > 0 {
+		if of := ofFamily(prefixes, family); len(of) > 0 {
 			f(family, anonymous(of, netip.Prefix.String))
 		}
 	}
+}
+
+// ofFamily returns the prefixes of a family, "ip" or "ip6".
+func ofFamily(prefixes []netip.Prefix, family string) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return nftFamily(p) != family })
 }
 
 // guarded returns the devices of uplinks; not those by which another site is reached without

@@ -15,9 +15,9 @@ import (
 // packet comes from a host or goes to one: both directions of a flow pass there, which routers on
 // the way may not see. What answers is let through; so one rule is all that a known flow costs.
 //
-// However many rules there are, a new flow costs three lookups: its source leads to a chain, that
-// its destination to a verdict, or to a chain for its port. No rule is gone through in turn:
-// that is done here, for every pair of classes (see classes).
+// However many rules there are, a new flow costs a few lookups: its source leads to a chain, which
+// looks for its destination and port, and then for the destination alone. No rule is gone through
+// in turn: that is done here, for every pair of classes (see classes).
 //
 // To a router itself the policy applies as to its LANs, but not for its own LANs, nor for other
 // routers: nobody is locked out, and a router behind another is reached from that.
@@ -95,6 +95,8 @@ type sitePolicy struct {
 	policy
 	site  *spec.Site
 	own   []netip.Prefix // whose hosts are behind its edges, and its own addresses
+	about map[fromKey][]said
+	uses  map[string]int // of what is said, where ports matter: for how many destinations
 	ports chains         // by protocol and port
 	pairs chains         // by destination
 }
@@ -110,7 +112,7 @@ func (p *policy) at(c *compiler, i int) *sitePolicy {
 		}
 	}
 	return &sitePolicy{
-		policy: *p, site: s, own: own,
+		policy: *p, site: s, own: own, about: map[fromKey][]said{}, uses: map[string]int{},
 		ports: chains{name: "access-ports", number: map[string]int{}}, pairs: chains{name: "access-from", number: map[string]int{}},
 	}
 }
@@ -123,7 +125,15 @@ func (p *sitePolicy) has(x interval) bool {
 // comes by the LANs from addresses that are nobody's is subject to what is said of the whole LAN.
 func (p *sitePolicy) write(b *strings.Builder, lans []spec.LAN) {
 	// From outside the network: what the rules say of that alone.
-	outside := p.towards(fromKey{outsideClass, false})
+	stranger := fromKey{outsideClass, false}
+	p.collect(stranger)
+	for _, x := range p.from.intervals {
+		p.collect(fromKey{x.class, p.has(x)})
+	}
+	for _, l := range lans {
+		p.collect(fromKey{p.from.whole(l), true})
+	}
+	outside := p.towards(stranger)
 	var bySource elements
 	verdicts := map[fromKey]string{}
 	for _, x := range p.from.intervals {
@@ -133,7 +143,7 @@ func (p *sitePolicy) write(b *strings.Builder, lans []spec.LAN) {
 			verdict = p.fromChain(key)
 			verdicts[key] = verdict
 		}
-		bySource.add(p.site, x, verdict)
+		bySource.add(p.site, x, "", verdict)
 	}
 	var byDevice []string
 	for _, l := range lans {
@@ -174,7 +184,7 @@ func (p *sitePolicy) write(b *strings.Builder, lans []spec.LAN) {
 func (p *sitePolicy) inside(b *strings.Builder, what string, verdict func(interval) string) {
 	var all elements
 	for _, x := range p.to.intervals {
-		all.add(p.site, x, verdict(x))
+		all.add(p.site, x, "", verdict(x))
 	}
 	all.write(b, what)
 }
@@ -213,34 +223,73 @@ func (p *sitePolicy) fromChain(key fromKey) string {
 	return p.pairs.chain(body.String())
 }
 
-// towards puts together the verdicts, other than the default, for a class of sources by
-// destination; for sources that are not here only those of what is.
-func (p *sitePolicy) towards(key fromKey) *elements {
+// said is what the rules say of a class of sources and a destination.
+type said struct {
+	to interval
+	verdicts
+}
+
+// collect puts together what the rules say of a class of sources by destination; for sources that
+// are not here only of destinations that are.
+func (p *sitePolicy) collect(key fromKey) {
+	if _, met := p.about[key]; met {
+		return
+	}
 	var classes []int
 	for _, k := range p.from.rules[key.class] {
 		classes = append(classes, p.to.meaning[k]...)
 	}
-	slices.Sort(classes)
-	out := &elements{}
-	for _, class := range slices.Compact(classes) {
+	p.about[key] = nil
+	for _, class := range sortedRules(classes) {
 		if class == outsideClass {
 			continue
 		}
-		verdict := ""
-		for _, k := range p.to.of[class] {
-			x := p.to.intervals[k]
-			if !key.own && !p.has(x) {
-				continue
+		to := slices.DeleteFunc(slices.Clone(p.to.of[class]), func(k int) bool { return !key.own && !p.has(p.to.intervals[k]) })
+		if len(to) == 0 {
+			continue
+		}
+		v := p.sequence(key.class, class)
+		for _, k := range to {
+			p.about[key] = append(p.about[key], said{p.to.intervals[k], v})
+		}
+		if v.mixed() {
+			p.uses[v.text(denial(key.class))] += len(to)
+		}
+	}
+}
+
+// manyElements is how many elements of maps take about as long to load as a chain with a map of
+// its own. For each map the kernel goes through the table's others, for a free name, and through
+// all that is new in the transaction (net/netfilter/nf_tables_api.c, nf_tables_set_alloc_name and
+// __nft_set_trans_bind): ten thousand took it half a minute, as many elements in three hundred maps
+// a tenth of a second.
+const manyElements = 32
+
+// towards returns the verdicts, other than the default, for a class of sources. Ports stand in
+// the map of the destinations, or in a chain of their own where many share it.
+func (p *sitePolicy) towards(key fromKey) *elements {
+	deny, out := denial(key.class), &elements{}
+	for _, x := range p.about[key] {
+		v := x.verdicts
+		if ports := v.byPort(deny); len(ports) > 0 && p.uses[v.text(deny)]*len(ports) <= manyElements {
+			for _, e := range ports {
+				out.add(p.site, x.to, e.ports, e.verdict)
 			}
-			if verdict == "" {
-				if verdict = p.verdict(key.class, class); verdict == "" {
-					verdict = "accept"
-				}
-			}
-			out.add(p.site, x, verdict)
+			v = v.withoutPorts()
+		}
+		switch {
+		case v.mixed():
+			out.add(p.site, x.to, "", p.ports.chain(v.text(deny)))
+		case v.other != p.denies(key.class, x.to.class):
+			out.add(p.site, x.to, "", word(v.other, deny))
 		}
 	}
 	return out
+}
+
+// denies reports whether a flow between two classes is denied where no rule is about it.
+func (p *sitePolicy) denies(from, to int) bool {
+	return p.Deny && from != outsideClass && to != outsideClass
 }
 
 // chains are numbered ones, of which no two have the same text.
@@ -267,24 +316,20 @@ func (c *chains) chain(body string) string {
 // verdict returns what becomes of a new flow between two classes, as an element of a map has
 // it: "" where it is let through.
 func (p *sitePolicy) verdict(from, to int) string {
-	inside := from != outsideClass && to != outsideClass
-	deny := "goto denied"
-	if from == outsideClass {
-		deny = "drop" // strangers are not told
+	x, deny := p.sequence(from, to), denial(from)
+	switch {
+	case x.mixed():
+		return p.ports.chain(x.text(deny))
+	case x.other:
+		return deny
 	}
-	x := p.sequence(from, to, p.Deny && inside)
-	if !x.mixed() {
-		if x.other {
-			return deny
-		}
-		return ""
-	}
-	return p.ports.chain(x.text(deny))
+	return ""
 }
 
 // sequence puts together what the rules say of two classes.
-func (p *sitePolicy) sequence(from, to int, deny bool) verdicts {
+func (p *sitePolicy) sequence(from, to int) verdicts {
 	var out verdicts
+	deny := p.denies(from, to)
 	rules := intersection(p.from.rules[from], p.to.rules[to])
 	out.other, out.icmp = deny, deny
 	out.tcp, out.udp = whole(deny), whole(deny)

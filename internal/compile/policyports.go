@@ -52,16 +52,11 @@ func (v verdicts) mixed() bool {
 	return v.icmp != v.other || !same(v.tcp) || !same(v.udp)
 }
 
-// text is the body of a chain that decides by protocol and port.
-func (v verdicts) text(deny string) string {
-	word := func(denies bool) string {
-		if denies {
-			return deny
-		}
-		return "accept"
-	}
-	var b strings.Builder
-	var elements []string
+// portElement is a verdict for a protocol and ports, both as nft has them.
+type portElement struct{ ports, verdict string }
+
+// byPort returns where ports decide otherwise than the rest, in the order of the ports.
+func (v verdicts) byPort(deny string) (out []portElement) {
 	for _, p := range []struct {
 		name string
 		portVerdicts
@@ -70,21 +65,53 @@ func (v verdicts) text(deny string) string {
 			if x.deny == v.other {
 				continue
 			}
-			ports := fmt.Sprintf("%d-%d", x.First, x.Last)
+			ports := fmt.Sprintf("%s . %d-%d", p.name, x.First, x.Last)
 			if x.First == x.Last {
-				ports = fmt.Sprint(x.First)
+				ports = fmt.Sprintf("%s . %d", p.name, x.First)
 			}
-			elements = append(elements, fmt.Sprintf("%s . %s : %s", p.name, ports, word(x.deny)))
+			out = append(out, portElement{ports, word(x.deny, deny)})
 		}
+	}
+	return out
+}
+
+// withoutPorts returns them as if no port were spoken of.
+func (v verdicts) withoutPorts() verdicts {
+	v.tcp, v.udp = whole(v.other), whole(v.other)
+	return v
+}
+
+// text is the body of a chain that decides by protocol and port.
+func (v verdicts) text(deny string) string {
+	var b strings.Builder
+	var elements []string
+	for _, x := range v.byPort(deny) {
+		elements = append(elements, x.ports+" : "+x.verdict)
 	}
 	if len(elements) > 0 {
 		fmt.Fprintf(&b, "\t\tmeta l4proto . th dport vmap { %s }\n", strings.Join(elements, ", "))
 	}
 	if v.icmp != v.other {
-		fmt.Fprintf(&b, "\t\tmeta l4proto { icmp, ipv6-icmp } %s\n", word(v.icmp))
+		fmt.Fprintf(&b, "\t\tmeta l4proto { icmp, ipv6-icmp } %s\n", word(v.icmp, deny))
 	}
-	fmt.Fprintf(&b, "\t\t%s\n", word(v.other))
+	fmt.Fprintf(&b, "\t\t%s\n", word(v.other, deny))
 	return b.String()
+}
+
+// word is a verdict as nft has it.
+func word(denies bool, deny string) string {
+	if denies {
+		return deny
+	}
+	return "accept"
+}
+
+// denial is how flows from a class are denied: strangers are not told.
+func denial(from int) string {
+	if from == outsideClass {
+		return "drop"
+	}
+	return "goto denied"
 }
 
 // sortedRules sorts a list of rules' numbers, each of which stands once then.

@@ -73,14 +73,23 @@ func (k *sourceChecks) leaf(device string, behind []netip.Prefix, strangers bool
 		if strangers {
 			all = f.family + " saddr " + f.inside
 		}
-		sources(behind, func(family, set string) {
-			if family == f.family {
-				all += fmt.Sprintf(" %s saddr != %s", family, set)
-			}
-		})
+		all += besides(f.family, ofFamily(behind, f.family))
 		fmt.Fprintf(&k.chains, "\t\t%s drop\n", all)
 	}
 	k.chains.WriteString("\t}\n")
+}
+
+// besides matches sources of a family other than some. A few are compared one by one: with a set
+// for each family and leaf, a hub's ruleset of 300 sites took half as long again to load.
+func besides(family string, prefixes []netip.Prefix) string {
+	if len(prefixes) > 4 {
+		return fmt.Sprintf(" %s saddr != %s", family, anonymous(prefixes, netip.Prefix.String))
+	}
+	var out strings.Builder
+	for _, p := range prefixes {
+		fmt.Fprintf(&out, " %s saddr != %v", family, p)
+	}
+	return out.String()
 }
 
 // vmap is the map from devices to the chains.
