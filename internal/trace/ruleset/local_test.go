@@ -11,9 +11,26 @@ import (
 	"tombolo/internal/trace/ruleset"
 )
 
+// translated looks at what was translated in the same hook.
+const translated = `table inet tombolo {
+	chain dstnat-router {
+		type nat hook output priority -100; policy accept;
+		ip daddr { 10.1.0.0/24 } dnat ip prefix to ip daddr map { 10.1.0.0/24 : 10.2.0.0/24 }
+		udp dport 80-90 dnat ip to 10.4.0.9
+		dnat ip to meta l4proto . th dport map { udp . 53 : 10.4.0.9 . 54 }
+	}
+	chain guard-router {
+		type filter hook output priority filter - 5; policy accept;
+		ct status dnat ip daddr 10.2.0.0/24 drop
+		ct status dnat meta mark set meta mark & 0xffffff | 0x5000000
+		udp dport 54 ip daddr 10.4.0.9 drop
+	}
+}
+`
+
 // What the router itself sends passes other hooks.
 func TestKernelAgreesAboutTheRoutersOwn(t *testing.T) {
-	texts := map[string]string{"access": rulesets(t, access)["north"], "strange": rulesets(t, strangeDevices)["a"]}
+	texts := map[string]string{"access": rulesets(t, access)["north"], "strange": rulesets(t, strangeDevices)["a"], "translated": translated}
 	for seed := range uint64(25) {
 		texts[fmt.Sprint(seed)] = randomTable(rand.New(rand.NewPCG(seed, 6)))
 	}

@@ -87,7 +87,8 @@ type Result struct {
 	NAT     *NAT
 }
 
-// NAT is what a nat chain says of a connection. What is zero stays as it is.
+// NAT is what a nat chain says of a connection. What is zero stays as it is. A connection is
+// only DNAT or SNAT if that makes a difference.
 type NAT struct {
 	Src, Dst   netip.Addr
 	Port       uint16 // of the destination

@@ -209,18 +209,18 @@ func (x *run) translate(n *translation) (verdict, bool) {
 	if n.ip6 != x.ip6 || now.BitLen() != to.Addr().BitLen() {
 		return verdict{}, true
 	}
-	if n.prefix {
-		*now = within(to.Prefix, *now)
-	} else {
-		*now = to.Addr()
+	before, port := *now, x.port
+	if *now = to.Addr(); n.prefix {
+		*now = within(to.Prefix, before)
 	}
 	if n.source {
 		x.nat = &NAT{Src: *now}
 		return verdict{action: translates}, true
 	}
-	x.nat, x.dnat = &NAT{Dst: *now, Port: to.port}, true
+	x.nat = &NAT{Dst: *now, Port: to.port}
 	if to.port != 0 {
 		x.port = to.port
 	}
+	x.dnat = *now != before || x.port != port // what stays as it is has no such status
 	return verdict{action: translates}, true
 }
