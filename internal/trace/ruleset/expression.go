@@ -128,7 +128,12 @@ func readFib(w *words) *test {
 		w.expect("type", "local")
 		return equal(fibSaddrLocal, all, 1)
 	}
-	w.expect("type", "local")
+	w.expect("type")
+	if w.take("!=") {
+		w.expect("{", "broadcast", ",", "multicast", "}")
+		return equal(fibDaddrMany, all, 0)
+	}
+	w.expect("local")
 	return equal(fibDaddrLocal, all, 1)
 }
 

@@ -33,6 +33,8 @@ func (x *run) load(f field) (uint32, bool) {
 		return x.local(x.src), true
 	case fibDaddrLocal:
 		return x.local(x.dst), true
+	case fibDaddrMany:
+		return one(x.dst.IsMulticast() || x.dst == broadcast), true
 	case fibMissing:
 		return one(x.e.RouteBack != nil && !x.e.RouteBack(*p)), true
 	case ctMark, ctState, ctDirection, ctStatus, originalSaddr4, originalDaddr4:
@@ -40,6 +42,9 @@ func (x *run) load(f field) (uint32, bool) {
 	}
 	return x.loadTransport(f)
 }
+
+// broadcast is everybody's; that of a subnet is not known here.
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // loadConn is load for what connections have.
 func (x *run) loadConn(f field) (uint32, bool) {

@@ -137,6 +137,7 @@ const (
 	protoPort // meta l4proto . th dport
 	fibSaddrLocal
 	fibDaddrLocal
+	fibDaddrMany // broadcast or multicast
 	fibMissing
 )
 
