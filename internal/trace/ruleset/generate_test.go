@@ -96,7 +96,7 @@ func (g *generator) tests(a abilities, family string, n int) string {
 		case 13:
 			if protocol == "" || protocol == "tcp" {
 				protocol = "tcp"
-				add("tcp flags %s", g.pick("syn / syn,rst", "& (syn | ack) != syn", "& (syn | ack) == syn", "syn,ack / syn,ack"))
+				add("tcp flags %s", g.pick("syn / syn,rst", "& (syn | ack) != syn", "& (syn | ack) == syn", "& (syn | ack) == ack", "syn,ack / syn,ack"))
 			}
 		case 14:
 			switch {
@@ -143,7 +143,15 @@ func (g *generator) branch(a abilities, family string, to []string) string {
 		}
 		return " vmap { " + strings.Join(out, ", ") + " }"
 	}
-	switch g.IntN(5) {
+	switch g.IntN(8) {
+	case 5:
+		var pairs []string
+		for _, from := range generatedDevices {
+			pairs = append(pairs, from+" . "+g.pick(generatedDevices...))
+		}
+		return "iifname . oifname" + elements(pairs)
+	case 6, 7:
+		return family + g.pick(" saddr", " daddr") + " . meta l4proto . th dport" + elements(g.boxes(family))
 	case 0:
 		return g.pick("iifname", "oifname") + elements(generatedDevices)
 	case 1:
@@ -156,6 +164,19 @@ func (g *generator) branch(a abilities, family string, to []string) string {
 		return "ip" + what + elements(generated4)
 	}
 	return "ip6" + what + elements(generated6)
+}
+
+// boxes are elements with addresses and ports of which no two overlap, though the addresses do.
+func (g *generator) boxes(family string) []string {
+	addresses := map[string][]string{
+		"ip":  {"10.1.0.0-10.4.0.99", "10.1.0.0/24", "10.4.0.0-10.61.1.10", "10.4.0.120", "10.61.1.0/24"},
+		"ip6": {"fd00:1::-fd00:2::40", "fd00:1::/64", "fd00:2::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fd00:2::41", "fd61:1::/64"},
+	}[family]
+	var out []string
+	for _, ports := range []string{"tcp . 1-79", "tcp . 80", "tcp . 81-442", "udp . 53", "udp . 54-65535", "tcp . 443-65535"} {
+		out = append(out, g.pick(addresses...)+" . "+ports)
+	}
+	return append(out, addresses[3]+" . udp . 0-52")
 }
 
 // translation writes a statement for a nat chain with what stands before it.
