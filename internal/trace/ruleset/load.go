@@ -13,8 +13,20 @@ func (x *run) load(f field) (uint32, bool) {
 	case daddr4:
 		return number4(x.dst), !x.ip6
 	case iifname:
+		if x.iif == unknown {
+			x.iif = 0
+			if x.hook != Output {
+				x.iif = x.t.devices[p.IIF]
+			}
+		}
 		return x.iif, true
 	case oifname:
+		if x.oif == unknown {
+			x.oif = 0
+			if x.hook != Prerouting && x.hook != Input {
+				x.oif = x.t.devices[p.OIF]
+			}
+		}
 		return x.oif, true
 	case mark:
 		return p.Mark, true
