@@ -66,7 +66,7 @@ func rulesets(t testing.TB, network string) map[string]string {
 const strangeDevices = `network: a
 overlay: 10.9.0.0/24
 sites:
-  a: {endpoint: 192.0.2.9, lan: {"eth0.2": [10.1.0.0/24, "fd00:1::/64"], "0@x": 10.3.0.0/24, "a*b": 10.5.0.0/24}, uplink: {"eth0@x": dhcp, "eth0+x": dhcp, "12": dhcp}}
+  a: {endpoint: 192.0.2.9, lan: {"eth0.2": [10.1.0.0/24, "fd00:1::/64"], "0@x": 10.3.0.0/24, "a;{,(": 10.5.0.0/24, "$b}!": 10.6.0.0/24}, uplink: {"eth0@x": dhcp, "eth0+x": dhcp, "12": dhcp}}
   b: {endpoint: 192.0.2.8, lan: {"br-lan": 10.2.0.0/24}, uplink: {"pppoe-wan!": dhcp}}
 links: mesh
 exits:
