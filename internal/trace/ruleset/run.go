@@ -9,7 +9,7 @@ type run struct {
 	t        *Table
 	p        *Packet
 	c        *Conn // nil: none
-	e        *Env
+	e        Env
 	state    uint32
 	src, dst netip.Addr // as translated by an earlier chain of the hook
 	port     uint16
@@ -32,7 +32,7 @@ func (t *Table) Run(h Hook, p *Packet, c *Conn, e Env, record bool) Result {
 	if h < 0 || int(h) >= len(t.hooks) {
 		panic("ruleset: there is no " + h.String())
 	}
-	x := run{t: t, p: p, e: &e, state: stateInvalid, src: p.Src, dst: p.Dst, port: p.DPort, record: record}
+	x := run{t: t, p: p, e: e, state: stateInvalid, src: p.Src, dst: p.Dst, port: p.DPort, record: record}
 	x.ip6 = !p.Dst.Is4() && !p.Src.Is4()
 	if h != Output {
 		x.iif = t.devices[p.IIF]
