@@ -17,7 +17,7 @@ func wheel(sites int, policy string) string {
 	var b strings.Builder
 	b.WriteString("network: wheel\noverlay: 10.255.0.0/20\nsites:\n")
 	for i := range sites {
-		fmt.Fprintf(&b, "  s%d: {endpoint: \"198.18.%d.%d\", lan: {lan0: 10.%d.%d.0/24}, uplink: {eth0: dhcp}}\n", i, i/250, i%250+1, 1+i/250, i%250)
+		fmt.Fprintf(&b, "  s%d: {address: 10.255.%d.%d, endpoint: \"198.18.%d.%d\", lan: {lan0: 10.%d.%d.0/24}, uplink: {eth0: dhcp}}\n", i, i/250, i%250+1, i/250, i%250+1, 1+i/250, i%250)
 	}
 	var links []string
 	for i := range sites {
@@ -32,6 +32,17 @@ func wheel(sites int, policy string) string {
 	return b.String()
 }
 
+// policy denies a port between neighbours, and says who may do what else.
+func policy(sites int) string {
+	var b strings.Builder
+	b.WriteString("publish:\n  - {at: s0, port: 8443/tcp, to: 10.1.1.10:443}\npolicy:\n  default: deny\n  rules:\n")
+	for i := 0; i+3 < sites; i += 3 {
+		fmt.Fprintf(&b, "    - {from: [s%d, s%d], to: s%d, deny: [22/tcp, icmp]}\n", i, i+1, i+2)
+	}
+	b.WriteString("    - {from: any, to: any, allow: [22/tcp, 443/tcp, icmp]}\n    - {from: any, to: internet, allow: all}\n")
+	return b.String()
+}
+
 // busy is the time that processors have spent on this program: others may run beside it.
 func busy() time.Duration {
 	var u syscall.Rusage
@@ -43,7 +54,7 @@ func busy() time.Duration {
 
 // BenchmarkVerdict is one flow, between any two LANs of a network of 50 sites.
 func BenchmarkVerdict(b *testing.B) {
-	n := build(b, wheel(50, ""), nil)
+	n := build(b, wheel(50, policy(50)), nil)
 	lans := make([]netip.Addr, 50)
 	for i := range lans {
 		lans[i] = netip.AddrFrom4([4]byte{10, 1, byte(i), 10})
@@ -62,4 +73,20 @@ func BenchmarkVerdict(b *testing.B) {
 		b.Fatal("nothing was delivered")
 	}
 	b.ReportMetric(float64(b.N)/(busy()-began).Seconds(), "flows/cpu-s")
+}
+
+// BenchmarkReach is all pairs of the LANs of 200 sites, and outside.
+func BenchmarkReach(b *testing.B) {
+	n := build(b, wheel(200, policy(200)), nil)
+	groups := []trace.Group{{Name: "outside", Place: trace.Place{Kind: trace.Internet}, Seen: netip.MustParseAddr("198.51.100.7")}}
+	for i := range 200 {
+		a := netip.AddrFrom4([4]byte{10, 1, byte(i), 10})
+		groups = append(groups, trace.Group{Name: fmt.Sprintf("s%d", i), Place: trace.Place{Kind: trace.Host, Site: fmt.Sprintf("s%d", i), Addr: a}, Seen: a})
+	}
+	b.ReportAllocs()
+	began := busy()
+	for b.Loop() {
+		n.Reach(groups, trace.Flow{Protocol: trace.TCP, Port: 22})
+	}
+	b.ReportMetric((busy()-began).Seconds()/float64(b.N), "cpu-s/op")
 }

@@ -42,6 +42,7 @@ func (w *walk) flow(f Flow) Verdict {
 		return w.end.verdict(false)
 	}
 	at := w.end
+	w.met = at.place
 	asked := tuple{f.Protocol, f.To, p.Src, p.DstPort, p.SrcPort}
 	asked.to, asked.from = ephemeral, f.Port
 	if f.Protocol == ICMP {

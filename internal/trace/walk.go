@@ -33,6 +33,7 @@ type walk struct {
 	depth  int // of tunnels
 	left   int // routers that may still be passed
 	end    end
+	met    Place      // who was reached
 	origin netip.Addr // the source with which it began
 
 	// What a ruleset is given, to be used again.
