@@ -90,3 +90,13 @@ func BenchmarkReach(b *testing.B) {
 	}
 	b.ReportMetric((busy()-began).Seconds()/float64(b.N), "cpu-s/op")
 }
+
+// BenchmarkNew is what comes before the first flow in a network of 200 sites.
+func BenchmarkNew(b *testing.B) {
+	text := wheel(200, policy(200))
+	began := busy()
+	for b.Loop() {
+		build(b, text, nil)
+	}
+	b.ReportMetric((busy()-began).Seconds()/float64(b.N), "cpu-s/op")
+}

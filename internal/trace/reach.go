@@ -14,6 +14,7 @@ type Group struct {
 	Place  Place      // with the address of the one who is asked; of Kind Host without a Site it begins nothing
 	Seen   netip.Addr // by which those of other sites call it; zero: nobody can
 	Public netip.Addr // by which it is called from outside, if not by Seen
+	Mute   bool       // nobody calls it
 	Anyone bool       // whoever answers there is right: a published port
 }
 
@@ -32,7 +33,7 @@ func (m *Matrix) Asked(from, to int) bool {
 // Target is the address by which one group calls another, and whether there is one.
 func Target(from, to *Group) (netip.Addr, bool) {
 	switch {
-	case from.Place.Kind == Host && from.Place.Site == "":
+	case to.Mute, from.Place.Kind == Host && from.Place.Site == "":
 		return netip.Addr{}, false
 	case from.Place.Kind == Internet && to.Public.IsValid():
 		return to.Public, true

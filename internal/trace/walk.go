@@ -106,7 +106,7 @@ func (w *walk) delivers(r *router, p *packet, at Place) {
 func (p Place) String() string {
 	switch p.Kind {
 	case Host:
-		return fmt.Sprintf("%s:%s", p.Site, p.Addr)
+		return p.Site + ":" + p.Addr.String()
 	case Router:
 		return p.Site
 	case Device:
