@@ -121,7 +121,11 @@ func wrap(text string, width int) []string {
 
 // endsOf are a packet's addresses and ports.
 func endsOf(p trace.Packet) string {
-	return fmt.Sprintf("%s → %s", end(p.Src.String(), p.SrcPort, p), end(p.Dst.String(), p.DstPort, p))
+	from := "?" // it is chosen with the way
+	if p.Src.IsValid() {
+		from = end(p.Src.String(), p.SrcPort, p)
+	}
+	return fmt.Sprintf("%s → %s", from, end(p.Dst.String(), p.DstPort, p))
 }
 
 // describePacket is its addresses, and its mark.

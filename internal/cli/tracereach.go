@@ -129,6 +129,9 @@ func (a *app) printCells(m *trace.Matrix) {
 		fmt.Fprintf(a.out, " %3d", i+1)
 	}
 	for from, g := range m.Groups {
+		if g.Place == (trace.Place{}) {
+			continue // it begins nothing
+		}
 		line := fmt.Sprintf("\n%3d %-*s", from+1, wide, g.Name)
 		for to := range m.Groups {
 			word := "·"
