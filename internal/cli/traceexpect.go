@@ -92,7 +92,10 @@ func parseExpected(text []byte, m *trace.Matrix) (map[string]map[string]string, 
 func expected(want map[string]map[string]string, from, to string, isRouter bool) string {
 	for _, x := range []string{from, everyone} {
 		for _, y := range []string{to, everyone} {
-			if word := want[x][y]; word != "" && !(isRouter && (x == everyone || y == everyone)) {
+			if isRouter && (x == everyone || y == everyone) {
+				continue
+			}
+			if word := want[x][y]; word != "" {
 				return word
 			}
 		}

@@ -199,7 +199,9 @@ func (r *router) add(x *state.Route) {
 // main fills the router's own table with what it has without us: its LANs' and uplinks' networks,
 // and default routes by the uplinks.
 func (r *router) main(leases func(site, device string) (uplink, bool)) {
-	r.fibs[mainTable] = &[2]fib{}
+	if r.fibs[mainTable] == nil {
+		r.fibs[mainTable] = &[2]fib{}
+	}
 	for _, l := range r.state.LANs {
 		for _, p := range l.Prefixes {
 			own := p.Addr()
