@@ -58,6 +58,11 @@ func (x trouble) write(t *testing.T) string {
 		look = made[x.look]
 	})
 	mended, got := x.follow(t, n, x.size[1], func([]state.Router) {})
+	if x.mend != nil {
+		if _, v := x.follow(t, n, 0, func(routers []state.Router) { made := byHand(routers); x.ill(made); x.mend(made) }); !v.Delivered {
+			t.Errorf("mended by hand it is %+v", v)
+		}
+	}
 	if lost.Delivered || !got.Delivered {
 		t.Errorf("in the ill network it is %+v, and in the mended one %+v", lost, got)
 	}
@@ -147,7 +152,7 @@ func holds(r *state.Router) string {
 			for _, a := range p.AllowedIPs {
 				all = append(all, a.String())
 			}
-			fmt.Fprintf(&b, "%s: peer %s, allowed ips %s\n", f.Name, p.Name, strings.Join(all, ", "))
+			fmt.Fprintf(&b, "%s: mtu %d, peer %s, allowed ips %s\n", f.Name, f.MTU, p.Name, strings.Join(all, ", "))
 		}
 	}
 	return b.String() + handNAT

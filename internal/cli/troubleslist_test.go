@@ -2,6 +2,7 @@ package cli
 
 import (
 	"net/netip"
+	"strings"
 
 	"tombolo/internal/state"
 )
@@ -15,8 +16,9 @@ type trouble struct {
 	ill         func(map[string]*state.Router) // changes what byHand made
 	look        string                         // the router whose tables are shown
 	flow        []string
-	size        [2]int // of packets, in the ill network and in the mended one
-	hand, ours  string // what mends it: by hand, and in a network of ours
+	size        [2]int                         // of packets, in the ill network and in the mended one
+	mend        func(map[string]*state.Router) // as hand says; nil: it changes no route and no address
+	hand, ours  string                         // what mends it: by hand, and in a network of ours
 }
 
 var troubles = []trouble{
@@ -28,6 +30,7 @@ looks up the way of an answer as that of any other packet, by its destination, a
 into the tunnel. op1 sends it on with a source that is not its own, or translates it: either way who
 asked does not know it.`,
 		ill: func(r map[string]*state.Router) { everythingInto(r["op2"], "wg-op1", "192.0.2.2") }, flow: []string{"outside", "op2", "tcp/22"},
+		mend: func(r map[string]*state.Router) { returnRule(r["op2"]) },
 		hand: `A rule for what has the uplink's address as its source, before the one that finds the default route,
 and a table of the uplink's own:
 
@@ -47,6 +50,10 @@ calls its own router by the public address, as the name in the DNS says it, and 
 uplink's address as its source, too: the rule sends it out by eth0, to the provider, who has no way to
 a private address.`,
 		ill: func(r map[string]*state.Router) { returnRule(r["op2"]) }, flow: []string{"op2:192.168.36.10", "192.0.2.6", "tcp/8000"},
+		mend: func(r map[string]*state.Router) {
+			lan := netip.MustParsePrefix("192.168.36.0/24")
+			r["op2"].Rules = append(r["op2"].Rules, state.Rule{Priority: 2, To: lan, Action: state.Lookup, Table: mainTable, Suppress: 1})
+		},
 		hand: `A rule before it, by which destinations in the LAN are looked up in main, and not by its default route:
 
     ip rule add to 192.168.36.0/24 lookup main suppress_prefixlength 0 pref 2`,
@@ -59,6 +66,7 @@ LAN to LAN all is well. Then a phone enters at op1, by an interface with address
 to reach a host in op2's LAN. WireGuard's AllowedIPs are also a filter for what comes in: op2 takes no
 packet with the phone's source out of that tunnel. Were it taken, op2 would have no way back either.`,
 		ill: func(r map[string]*state.Router) { narrowPeers(r); withoutRoute(r["op2"], "10.0.31.0/24") }, flow: []string{"phone", "op2:192.168.36.10", "tcp/22"},
+		mend: func(r map[string]*state.Router) { hides(r["op1"], "wg-op2", "10.0.31.0/24") },
 		hand: `The phone's source behind the router's own, which op2 knows:
 
     iptables -t nat -A POSTROUTING -s 10.0.31.0/24 -o wg-op2 -j MASQUERADE
@@ -75,8 +83,9 @@ is given and sends it out; the answer comes back to it, and is translated back t
 knows relay-b, and has never heard of lab-a: the answer goes by the default route, out to the provider.`,
 		ill: func(r map[string]*state.Router) {
 			everythingInto(r["lab-a"], "wg-relay-b", "10.8.2.2")
-			everythingInto(r["relay-b"], "wg-exit-c", "198.51.100.3")
+			everythingInto(r["relay-b"], "wg-exit-c", "198.51.100.3", "10.8.1.2")
 		}, flow: []string{"lab-a", "8.8.8.8", "icmp"},
+		mend: func(r map[string]*state.Router) { hides(r["relay-b"], "wg-exit-c", "10.0.40.1") },
 		hand: `On relay-b, so that exit-c sees a source that it knows; it is translated twice then:
 
     iptables -t nat -A POSTROUTING -s 10.0.40.1 -o wg-exit-c -j MASQUERADE
@@ -92,18 +101,19 @@ same pool, the same peer. The phone has entered at op1 and calls a host in op2's
 The answer does not: at op2, too, the phone's address is a route into its own interface, put there when the
 peer was, whether or not the phone ever came.`,
 		ill: func(map[string]*state.Router) {}, flow: []string{"phone", "op2:192.168.36.10", "tcp/22"},
+		mend: func(r map[string]*state.Router) { hides(r["op1"], "wg-op2", "10.0.31.0/24") },
 		hand: `A masquerade of the phone's pool on every tunnel, as for [the other interface](no-masquerade.md), which hides
 who it was and lets nobody call the phone; or a pool for each site, and a configuration for each.`,
 		ours: `A router has a route to a device only while the device is there: the agent sees its handshakes and
 announces it, and the others learn where it is. See [clients.md](../clients.md).`,
 	},
 	{
-		page: "mtu", title: "The MTU hole", file: "home.yaml", look: "op1",
+		page: "mtu", title: "The MTU hole", file: "home.yaml", look: "op2",
 		happens: `ping goes, ssh asks for the password, and then everything hangs: small packets pass, and large ones do not.
 A tunnel's packets are larger than what is in them by 60 or 80 bytes, and so its MTU is smaller than that of the
 LANs at both ends, whose hosts send packets of 1500 bytes. The router tells the sender (ICMP, fragmentation
 needed); where a firewall drops that, or the host does not believe it, nobody sends less.`,
-		ill: func(map[string]*state.Router) {}, flow: []string{"op2:192.168.36.10", "192.168.35.10", "tcp/443"}, size: [2]int{1500, 1420},
+		ill: func(map[string]*state.Router) {}, flow: []string{"op2:192.168.36.10", "192.168.35.10", "tcp/443"}, size: [2]int{1500, 1440},
 		hand: `Never to drop ICMP's fragmentation needed and packet too big, and for TCP, whose ends tell each other how
 much they take, to have the router write less into that:
 
@@ -176,14 +186,16 @@ func into(r *state.Router, device, to string) {
 	r.Routes = append(r.Routes, state.Route{Table: mainTable, Dst: netip.MustParsePrefix(to), Type: state.Unicast, Device: device})
 }
 
-// everythingInto is a default route into a tunnel, in two halves as many tools lay it, and one to
-// the tunnel's other end beside it.
-func everythingInto(r *state.Router, device, endpoint string) {
+// everythingInto is a default route into a tunnel, in two halves as many tools lay it, and beside
+// it routes to the other ends of tunnels.
+func everythingInto(r *state.Router, device string, endpoints ...string) {
 	into(r, device, "0.0.0.0/1")
 	into(r, device, "128.0.0.0/1")
-	r.Routes = append(r.Routes, state.Route{
-		Table: mainTable, Dst: netip.MustParsePrefix(endpoint + "/32"), Type: state.Unicast, Device: "eth0", Gateway: r.Uplinks[0].Gateways[0],
-	})
+	for _, a := range endpoints {
+		r.Routes = append(r.Routes, state.Route{
+			Table: mainTable, Dst: netip.MustParsePrefix(a + "/32"), Type: state.Unicast, Device: "eth0", Gateway: r.Uplinks[0].Gateways[0],
+		})
+	}
 }
 
 // returnRule is what mends the return path.
@@ -192,6 +204,12 @@ func returnRule(r *state.Router) {
 	r.Routes = append(r.Routes, state.Route{Table: 10, Dst: netip.MustParsePrefix("0.0.0.0/0"), Type: state.Unicast, Device: "eth0", Gateway: r.Uplinks[0].Gateways[0]})
 	own := r.Uplinks[0].Addresses[0].Addr()
 	r.Rules = append(r.Rules, state.Rule{Priority: 3, From: netip.PrefixFrom(own, 32), Action: state.Lookup, Table: 10})
+}
+
+// hides masquerades a source on a tunnel.
+func hides(r *state.Router, device, source string) {
+	rule := "oifname \"" + device + "\" ip saddr " + source + " masquerade\n\t\t"
+	r.Rulesets[0].Text = strings.Replace(handNAT, "oifname", rule+"oifname", 1)
 }
 
 // narrowPeers has each tunnel take what is at its other end, and nothing else.

@@ -12,7 +12,6 @@ import (
 // packet is one on its way.
 type packet struct {
 	Packet
-	mid bool // of a connection that both ends know
 }
 
 // wire is the number of its protocol.
