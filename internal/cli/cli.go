@@ -122,7 +122,7 @@ that make it so.`,
 			root.AddCommand(c)
 		}
 	}
-	add("file", a.initCommand(), a.checkCommand(), a.showCommand(), a.drawCommand(), a.traceCommand(), a.clientCommand(), a.keyCommand())
+	add("file", a.initCommand(), a.checkCommand(), a.showCommand(), a.drawCommand(), a.traceCommand(), a.reachCommand(), a.diffCommand(), a.clientCommand(), a.keyCommand())
 	add("router", a.planCommand(), a.applyCommand(), a.confirmCommand(), a.downCommand(), a.agentCommand(),
 		a.statusCommand(), a.routesCommand(), a.watchCommand(), a.pingCommand())
 	if lab := a.labCommands(); len(lab) > 0 {

@@ -188,7 +188,7 @@ func flowOf(n *spec.Network, t *trace.Network, words []string) (trace.Flow, erro
 		return f, err
 	}
 	f.To = target
-	f.From, err = placeOf(n, words[0], target.Is6())
+	f.From, err = placeOf(n, words[0])
 	if published && f.From.Kind == trace.Internet && len(words) > 2 {
 		return f, hinted{fmt.Errorf("from outside nobody reaches %s", to), "for a published port: outside SITE:PORT/PROTOCOL"}
 	}
@@ -217,7 +217,7 @@ func protocolOf(word string) (trace.Protocol, uint16, error) {
 }
 
 // placeOf reads where a flow comes from.
-func placeOf(n *spec.Network, word string, six bool) (trace.Place, error) {
+func placeOf(n *spec.Network, word string) (trace.Place, error) {
 	if word == "outside" {
 		return trace.Place{Kind: trace.Internet}, nil
 	}

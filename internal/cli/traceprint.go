@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"tombolo/internal/trace"
 )
@@ -23,18 +25,11 @@ func (a *app) printTrace(f trace.Flow, t trace.Trace, all bool) error {
 		fmt.Fprintf(a.out, "\ndelivered to %s, and answered\n", v.At)
 		return nil
 	}
-	where := "outside"
-	if v.Router != "" {
-		where = "at " + v.Router
-	}
-	what := "lost"
-	if v.Back {
-		what = "the answer is lost"
-	}
-	fmt.Fprintf(a.out, "\n%s %s, in %s: %s\n", what, where, v.Stage, v.Reason)
+	lines := wrap(lostAt(v)+": "+v.Reason, traceWidth)
 	if v.Hint != "" {
-		fmt.Fprintf(a.out, "hint: %s\n", v.Hint)
+		lines = append(lines, wrap("hint: "+v.Hint, traceWidth)...)
 	}
+	fmt.Fprintf(a.out, "\n%s\n", strings.Join(lines, "\n"))
 	return nil
 }
 
@@ -45,42 +40,97 @@ func describeFlow(f trace.Flow) string {
 	return fmt.Sprintf("%s/%d to %s", f.Protocol, f.Port, f.To)
 }
 
+// traceWidth is how wide a line may be.
+const traceWidth = 98
+
+// printSteps prints a line for each step, with the packet where that is another one and an asterisk
+// where its addresses are. What was looked at and did not match, and chains that end without a
+// word, are left out.
 func (a *app) printSteps(steps []trace.Step, all bool) {
-	router, packet := "", ""
+	router, packet, ends := "-", "", ""
 	for _, s := range steps {
-		if s.Passed && !all {
+		if !all && (s.Passed || s.Text == "policy accept") {
 			continue
 		}
 		if s.Router != router {
 			router = s.Router
-			if router == "" {
-				fmt.Fprintln(a.out, "outside")
-			} else {
-				fmt.Fprintln(a.out, router)
+			fmt.Fprintln(a.out, cmp.Or(router, "outside"))
+		}
+		mark, show := ' ', ""
+		switch x := describePacket(s.Packet); {
+		case s.Depth > 0: // the tunnel's own packet, which is not known yet
+		case s.Stage == trace.Outer:
+			show = x
+		default:
+			if y := endsOf(s.Packet); y != ends {
+				if ends != "" {
+					mark = '*'
+				}
+				ends = y
+			}
+			if x != packet {
+				packet, show = x, x
 			}
 		}
-		text := strings.Repeat("  ", s.Depth) + s.Text
-		if s.Passed {
-			text = "not: " + text
-		}
-		if s.Why != "" {
-			text += "  (" + s.Why + ")"
-		}
-		fmt.Fprintf(a.out, "  %-11s %s\n", s.Stage, text)
-		if now := describePacket(s.Packet); now != packet && s.Depth == 0 {
-			mark := "  "
-			if packet != "" {
-				mark = "* "
-			}
-			fmt.Fprintf(a.out, "  %-11s %s%s\n", "", mark, now)
-			packet = now
-		}
+		a.printStep(s, mark, show, all)
 	}
+}
+
+// printStep prints one: a rule behind its chain's name, as far as it fits.
+func (a *app) printStep(s trace.Step, mark rune, packet string, all bool) {
+	text := s.Text
+	chain, ofChain := strings.CutPrefix(s.Why, "chain ")
+	switch {
+	case ofChain:
+		text = chain + ": " + text
+	case s.Why != "":
+		text += "  (" + s.Why + ")"
+	}
+	if s.Passed {
+		text = "not: " + text
+	}
+	head := fmt.Sprintf("%c %-11s %s", mark, s.Stage, strings.Repeat("  ", s.Depth))
+	room := traceWidth - len(head)
+	if packet != "" && utf8.RuneCountInString(text)+3+utf8.RuneCountInString(packet) <= room {
+		text, packet = text+"   "+packet, ""
+	}
+	if words := []rune(text); len(words) > room && !all && s.Stage != trace.Lost {
+		text = string(words[:room-2]) + " …"
+	}
+	for _, line := range wrap(text, room) {
+		fmt.Fprintln(a.out, head+line)
+		head = strings.Repeat(" ", len(head))
+	}
+	if packet != "" {
+		fmt.Fprintln(a.out, strings.Repeat(" ", len(head))+packet)
+	}
+}
+
+// wrap breaks a text between words.
+func wrap(text string, width int) []string {
+	var out []string
+	line := ""
+	for _, word := range strings.SplitAfter(text, " ") {
+		if line != "" && utf8.RuneCountInString(line)+utf8.RuneCountInString(strings.TrimSpace(word)) > width {
+			out, line = append(out, strings.TrimRight(line, " ")), ""
+		}
+		line += word
+	}
+	return append(out, line)
+}
+
+// endsOf are a packet's addresses and ports.
+func endsOf(p trace.Packet) string {
+	from := "?" // it is chosen with the way
+	if p.Src.IsValid() {
+		from = end(p.Src.String(), p.SrcPort, p)
+	}
+	return fmt.Sprintf("%s → %s", from, end(p.Dst.String(), p.DstPort, p))
 }
 
 // describePacket is its addresses, and its mark.
 func describePacket(p trace.Packet) string {
-	out := fmt.Sprintf("%s → %s", end(p.Src.String(), p.SrcPort, p), end(p.Dst.String(), p.DstPort, p))
+	out := endsOf(p)
 	if p.Mark != 0 {
 		out += fmt.Sprintf("  mark %#x", p.Mark)
 	}

@@ -18,6 +18,9 @@ func (n *Network) whyNoWay(r *router, p *packet, to way) string {
 				return fmt.Sprintf("%v is at site %s: is there a link by which %s reaches it, and does it work?", l.prefix, name, r.name)
 			}
 		}
+		if _, own := n.routers[name].local[p.Dst]; own {
+			return fmt.Sprintf("%s is site %s: is there a link by which %s reaches it, and does it work?", p.Dst, name, r.name)
+		}
 	}
 	if to.route != nil && to.route.Type == state.Unreachable && to.route.Dst.Bits() == 0 {
 		return "an exit with `otherwise: block` lets it out nowhere else while none of `via:` is reached"

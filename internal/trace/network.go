@@ -19,6 +19,13 @@ type Network struct {
 	public  map[netip.Addr]*router // by addresses of uplinks
 	devices map[string]*roamer
 	byAddr  map[netip.Addr]*roamer
+	owners  map[netip.Addr][]owner // routers, by their addresses on devices that are there without us
+}
+
+// owner is a router that has an address, and on which device.
+type owner struct {
+	router *router
+	device string
 }
 
 // roamer is a roaming device, or a plain site that enters like one.
@@ -44,6 +51,8 @@ type router struct {
 	strict  map[string]bool // rp_filter=1
 	accepts map[string]bool // accept_local=1
 	dead    func(device string) bool
+
+	interfaces map[string]*state.Interface
 }
 
 // uplink is a device that leads to the Internet.
@@ -67,11 +76,13 @@ type link struct {
 	device string  // of the router there
 	roamer *roamer
 	down   bool
+
+	carries bool // the tunnel's own packet has a way
 }
 
 // New prepares a network. It fails on a ruleset that is not as internal/compile writes them.
 func New(w learned.World) (*Network, error) {
-	n := &Network{routers: map[string]*router{}, public: map[netip.Addr]*router{}, devices: map[string]*roamer{}, byAddr: map[netip.Addr]*roamer{}}
+	n := &Network{routers: map[string]*router{}, public: map[netip.Addr]*router{}, devices: map[string]*roamer{}, byAddr: map[netip.Addr]*roamer{}, owners: map[netip.Addr][]owner{}}
 	leases := lease(&w)
 	held := learned.Routes(w)
 	for i := range w.Routers {
@@ -91,6 +102,7 @@ func New(w learned.World) (*Network, error) {
 	for _, name := range n.names {
 		n.join(n.routers[name], w.Down)
 	}
+	n.prepare()
 	return n, nil
 }
 
@@ -132,7 +144,7 @@ func newRouter(s *state.Router, held learned.Held, leases func(site, device stri
 	r := &router{
 		name: s.Site, state: s, fibs: map[uint32]*[2]fib{}, local: map[netip.Addr]string{}, uplinks: map[string]*uplink{},
 		links: map[string][]link{}, mtu: map[string]int{}, strict: map[string]bool{}, accepts: map[string]bool{},
-		dead: func(device string) bool { return dead != nil && dead(s.Site, device) },
+		interfaces: map[string]*state.Interface{},
 	}
 	for _, x := range s.Rulesets {
 		t, err := ruleset.Parse(x.Text)
@@ -141,8 +153,9 @@ func newRouter(s *state.Router, held learned.Held, leases func(site, device stri
 		}
 		r.table = t
 	}
-	for _, f := range s.Interfaces {
-		r.mtu[f.Name] = f.MTU
+	r.dead = deadOf(s, dead)
+	for i, f := range s.Interfaces {
+		r.mtu[f.Name], r.interfaces[f.Name] = f.MTU, &s.Interfaces[i]
 		for _, a := range f.Addresses {
 			r.local[a.Addr()] = f.Name
 		}
@@ -186,7 +199,9 @@ func (r *router) add(x *state.Route) {
 // main fills the router's own table with what it has without us: its LANs' and uplinks' networks,
 // and default routes by the uplinks.
 func (r *router) main(leases func(site, device string) (uplink, bool)) {
-	r.fibs[mainTable] = &[2]fib{}
+	if r.fibs[mainTable] == nil {
+		r.fibs[mainTable] = &[2]fib{}
+	}
 	for _, l := range r.state.LANs {
 		for _, p := range l.Prefixes {
 			own := p.Addr()
@@ -231,6 +246,50 @@ func (r *router) settings() {
 			r.strict[device] = x.Value == "1"
 		case "accept_local":
 			r.accepts[device] = x.Value == "1"
+		}
+	}
+}
+
+// deadOf returns which devices of a router are dead, asked once.
+func deadOf(s *state.Router, dead func(site, device string) bool) func(device string) bool {
+	devices := map[string]bool{}
+	ask := func(device string) {
+		if dead != nil && dead(s.Site, device) {
+			devices[device] = true
+		}
+	}
+	ask("")
+	for i := range s.Interfaces {
+		ask(s.Interfaces[i].Name)
+	}
+	for i := range s.LANs {
+		ask(s.LANs[i].Device)
+	}
+	for i := range s.Uplinks {
+		ask(s.Uplinks[i].Device)
+	}
+	return func(device string) bool { return len(devices) > 0 && devices[device] }
+}
+
+// prepare finds out once what all walks would.
+func (n *Network) prepare() {
+	for _, name := range n.names {
+		r := n.routers[name]
+		for a, device := range r.local {
+			if r.outward(device) {
+				n.owners[a] = append(n.owners[a], owner{r, device})
+			}
+		}
+	}
+	w := &walk{n: n}
+	for _, name := range n.names {
+		r := n.routers[name]
+		for device, links := range r.links {
+			for i := range links {
+				if l := &links[i]; l.to != nil && l.device != "" {
+					l.carries = w.outer(r, &packet{}, device, l)
+				}
+			}
 		}
 	}
 }

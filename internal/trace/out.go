@@ -31,12 +31,9 @@ func (w *walk) leaves(r *router, p *packet, to way) {
 
 // via hands a packet to a gateway: another router of the network on that device, or a provider.
 func (w *walk) via(r *router, p *packet, device string, gateway netip.Addr) {
-	for _, name := range w.n.names {
-		o := w.n.routers[name]
-		if d, ok := o.local[gateway]; ok && o != r && o.outward(d) {
-			w.arrives(o, p, d)
-			return
-		}
+	if o := w.n.other(r, gateway); o.router != nil {
+		w.arrives(o.router, p, o.device)
+		return
 	}
 	u := r.uplinks[device]
 	if u == nil {
@@ -49,14 +46,21 @@ func (w *walk) via(r *router, p *packet, device string, gateway netip.Addr) {
 // outward reports whether a device is there without us.
 func (r *router) outward(device string) bool { return r.links[device] == nil }
 
+// other returns which other router has an address, on a device that is there without us.
+func (n *Network) other(r *router, a netip.Addr) owner {
+	for _, o := range n.owners[a] {
+		if o.router != r {
+			return o
+		}
+	}
+	return owner{}
+}
+
 // onLink hands a packet to who has its address on a device.
 func (w *walk) onLink(r *router, p *packet, device string) {
-	for _, name := range w.n.names {
-		o := w.n.routers[name]
-		if d, ok := o.local[p.Dst]; ok && o != r && o.outward(d) {
-			w.arrives(o, p, d)
-			return
-		}
+	if o := w.n.other(r, p.Dst); o.router != nil {
+		w.arrives(o.router, p, o.device)
+		return
 	}
 	for _, l := range r.lans {
 		if l.device == device && l.prefix.Contains(p.Dst) {

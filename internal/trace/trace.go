@@ -3,6 +3,7 @@ package trace
 import (
 	"fmt"
 	"net/netip"
+	"sync"
 )
 
 // ephemeral is the port that a flow comes from; the identifier of an echo request.
@@ -17,9 +18,14 @@ func (n *Network) Trace(f Flow) Trace {
 
 // Verdict is Trace without the steps, which costs less.
 func (n *Network) Verdict(f Flow) Verdict {
-	w := &walk{n: n}
+	w := quiet.Get().(*walk)
+	defer quiet.Put(w)
+	w.n = n
 	return w.flow(f)
 }
+
+// quiet walks are used again, so that to follow a flow costs next to no memory.
+var quiet = sync.Pool{New: func() any { return new(walk) }}
 
 // flow walks both ways.
 func (w *walk) flow(f Flow) Verdict {
@@ -27,14 +33,16 @@ func (w *walk) flow(f Flow) Verdict {
 	if f.Protocol == ICMP {
 		p.DstPort = 0
 	}
-	w.conns, w.left = conns{}, mostHops
+	w.conns.reset()
+	w.left, w.end, w.hops, w.hopsThere = mostHops, end{}, w.hops[:0], w.hopsThere[:0]
 	w.begins(f.From, p)
-	w.there, w.hopsThere = w.steps, w.hops
-	w.steps, w.hops = nil, nil
+	w.there, w.steps = w.steps, nil
+	w.hopsThere, w.hops = w.hops, w.hopsThere
 	if w.end.lost {
 		return w.end.verdict(false)
 	}
 	at := w.end
+	w.met = at.place
 	asked := tuple{f.Protocol, f.To, p.Src, p.DstPort, p.SrcPort}
 	asked.to, asked.from = ephemeral, f.Port
 	if f.Protocol == ICMP {
@@ -97,8 +105,8 @@ func (w *walk) begins(from Place, p *packet) {
 
 // sentAs is the source with which a router began, before anything translated it.
 func (w *walk) sentAs(r *router, p *packet) netip.Addr {
-	if c := w.conns[r]; len(c) > 0 {
-		return c[0].original.src
+	if e := w.conns.first(r); e != nil {
+		return e.original.src
 	}
 	return p.Src
 }

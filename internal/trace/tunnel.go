@@ -29,7 +29,7 @@ func (w *walk) tunnels(r *router, p *packet, device string) {
 		w.loses(r, Outer, p, fmt.Sprintf("the link to %s carries nothing", l.to.name), "")
 		return
 	}
-	if !w.outer(r, p, device, l) {
+	if (w.record || p.Size > 0 || !l.carries) && !w.outer(r, p, device, l) {
 		return
 	}
 	if !takes(l.to.links[l.device], r.name, p.Src) {
@@ -76,12 +76,7 @@ func (w *walk) outer(r *router, p *packet, device string, l *link) bool {
 	if !to.IsValid() {
 		return true // by what they are joined the file does not say
 	}
-	var wg *state.WireGuard
-	for i := range r.state.Interfaces {
-		if r.state.Interfaces[i].Name == device {
-			wg = r.state.Interfaces[i].WireGuard
-		}
-	}
+	wg := r.interfaces[device].WireGuard
 	outer := packet{Packet: Packet{Dst: to, Protocol: UDP, SrcPort: wg.ListenPort, Mark: wg.FwMark, Size: p.Size}}
 	w.depth++
 	found := w.lookup(r, &outer, "lo", "")
@@ -109,12 +104,7 @@ func (w *walk) outer(r *router, p *packet, device string, l *link) bool {
 
 // listens is the port of a link's other end.
 func listens(l *link) uint16 {
-	for i := range l.to.state.Interfaces {
-		if f := &l.to.state.Interfaces[i]; f.Name == l.device {
-			return f.WireGuard.ListenPort
-		}
-	}
-	return 0
+	return l.to.interfaces[l.device].WireGuard.ListenPort
 }
 
 // endpoint is an address of a router that packets from outside reach, if it has one.

@@ -12,7 +12,6 @@ import (
 // packet is one on its way.
 type packet struct {
 	Packet
-	mid bool // of a connection that both ends know
 }
 
 // wire is the number of its protocol.
@@ -33,7 +32,18 @@ type walk struct {
 	depth  int // of tunnels
 	left   int // routers that may still be passed
 	end    end
+	met    Place      // who was reached
 	origin netip.Addr // the source with which it began
+
+	// What a ruleset is given, to be used again.
+	seen  ruleset.Packet
+	conn  ruleset.Conn
+	asked ruleset.Env
+	at    struct {
+		router *router
+		packet *packet
+		device string
+	}
 
 	there     []Step // while it is on its way back: those of the way there
 	hopsThere []Hop
@@ -95,7 +105,7 @@ func (w *walk) delivers(r *router, p *packet, at Place) {
 func (p Place) String() string {
 	switch p.Kind {
 	case Host:
-		return fmt.Sprintf("%s:%s", p.Site, p.Addr)
+		return p.Site + ":" + p.Addr.String()
 	case Router:
 		return p.Site
 	case Device:
@@ -200,15 +210,13 @@ func (w *walk) hook(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, 
 	if r.table == nil {
 		return true
 	}
-	x := ruleset.Packet{
+	x, c := &w.seen, &w.conn
+	*x = ruleset.Packet{
 		Src: p.Src, Dst: p.Dst, Protocol: p.wire(), SPort: p.SrcPort, DPort: p.DstPort, IIF: in, OIF: out, Mark: p.Mark,
 		SYN: p.Protocol == TCP, ACK: p.Protocol == TCP && p.Reply, ICMPType: p.icmpType(),
 	}
-	c := ruleset.Conn{State: state, Reply: reply, Mark: e.mark, DNAT: e.dnat(), SNAT: e.snat(), OrigSrc: e.original.src, OrigDst: e.original.dst}
-	result := r.table.Run(h, &x, &c, ruleset.Env{
-		Local:     func(a netip.Addr) bool { _, own := r.local[a]; return own },
-		RouteBack: func(ruleset.Packet) bool { return w.back(r, p, in) },
-	}, w.record)
+	*c = ruleset.Conn{State: state, Reply: reply, Mark: e.mark, DNAT: e.dnat(), SNAT: e.snat(), OrigSrc: e.original.src, OrigDst: e.original.dst}
+	result := r.table.Run(h, x, c, w.env(r, p, in), w.record)
 	if c.Mark != e.mark || x.Mark != p.Mark {
 		p.Mark, e.mark = x.Mark, c.Mark
 	}
@@ -226,6 +234,16 @@ func (w *walk) hook(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, 
 		w.translate(r, h, p, e, result.NAT, out)
 	}
 	return true
+}
+
+// env answers what a ruleset asks of a router. Its functions are made once for each walk.
+func (w *walk) env(r *router, p *packet, in string) ruleset.Env {
+	w.at.router, w.at.packet, w.at.device = r, p, in
+	if w.asked.Local == nil {
+		w.asked.Local = func(a netip.Addr) bool { _, own := w.at.router.local[a]; return own }
+		w.asked.RouteBack = func(ruleset.Packet) bool { return w.back(w.at.router, w.at.packet, w.at.device) }
+	}
+	return w.asked
 }
 
 func stageOf(h ruleset.Hook) Stage {
@@ -355,8 +373,10 @@ func (w *walk) sourceIsRight(r *router, p *packet, device string) bool {
 
 // back reports whether what answers a packet leaves by the device that it came in by.
 func (w *walk) back(r *router, p *packet, device string) bool {
-	quiet := walk{n: w.n}
+	record := w.record
+	w.record = false
 	answer := packet{Packet: Packet{Src: p.Dst, Dst: p.Src, Protocol: p.Protocol}}
-	to := quiet.lookup(r, &answer, "lo", "")
+	to := w.lookup(r, &answer, "lo", "")
+	w.record = record
 	return to.route != nil && slices.ContainsFunc(to.hops, func(h *state.Route) bool { return h.Device == device })
 }
