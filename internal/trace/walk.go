@@ -35,6 +35,9 @@ type walk struct {
 	end    end
 	origin netip.Addr // the source with which it began
 
+	choices []choice // between next hops, in the order in which they come up
+	chosen  int      // of them
+
 	there     []Step // while it is on its way back: those of the way there
 	hopsThere []Hop
 }
