@@ -18,11 +18,21 @@ func (p *parser) spans(w *words, l *lookup, value func() uint32) {
 		return
 	}
 	var list []span[wide]
+	var pairs []box
 	read := func() {
 		s := p.element(w, l.field)
+		var ports span[wide]
+		if l.ports {
+			w.expect(".")
+			ports = p.element(w, protoPort)
+		}
 		if isMap {
 			w.expect(":")
 			s.value = value()
+		}
+		if l.ports {
+			pairs = append(pairs, box{s.first, s.last, span[uint32]{uint32(ports.first.lo), uint32(ports.last.lo), s.value}})
+			return
 		}
 		list = append(list, s)
 	}
@@ -36,7 +46,12 @@ func (p *parser) spans(w *words, l *lookup, value func() uint32) {
 	} else {
 		read()
 	}
-	list, err := arrange(list, isMap)
+	var err error
+	if l.ports {
+		l.boxes, err = newBoxes(pairs)
+	} else {
+		list, err = arrange(list, isMap)
+	}
 	if err != nil {
 		w.fail(start, "an element %v", err)
 	}
@@ -69,7 +84,12 @@ func (p *parser) element(w *words, f field) span[wide] {
 		a, b := w.addresses(f.ip6())
 		return span[wide]{first: a, last: b}
 	case iifname, oifname:
-		first = p.device(w.device())
+		first = p.device(w)
+		last = first
+	case twoNames:
+		first = p.device(w) << 16
+		w.expect(".")
+		first |= p.device(w)
 		last = first
 	case mark, ctMark:
 		first = w.number(32)
@@ -88,12 +108,20 @@ func (p *parser) element(w *words, f field) span[wide] {
 	return span[wide]{first: wide{lo: uint64(first)}, last: wide{lo: uint64(last)}}
 }
 
-// device returns the number of a device's name.
-func (p *parser) device(name string) uint32 {
+// maxDevices is how many names may occur: two numbers of theirs are one of 32 bits.
+const maxDevices = 1<<16 - 1
+
+// device takes a device's name, and returns its number.
+func (p *parser) device(w *words) uint32 {
+	word := w.word
+	name := w.device()
 	n := p.devices[name]
 	if n == 0 {
 		n = uint32(len(p.devices)) + 1
 		p.devices[name] = n
+	}
+	if n > maxDevices {
+		w.fail(word, "more than %d devices", maxDevices)
 	}
 	return n
 }

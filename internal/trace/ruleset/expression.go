@@ -78,6 +78,10 @@ func (p *parser) readSelector(w *words, r *rule) (l lookup, direct *test, statem
 	switch first {
 	case "iifname":
 		l.field = iifname
+		if w.take(".") {
+			w.expect("oifname")
+			l.field = twoNames
+		}
 		return l, nil, false
 	case "oifname":
 		l.field = oifname
@@ -104,6 +108,11 @@ func (p *parser) readSelector(w *words, r *rule) (l lookup, direct *test, statem
 	case l.field == l4proto && w.take("."):
 		w.expect("th", "dport")
 		l.field = protoPort
+	case w.word == "." && (l.field.ip4() || l.field.ip6()):
+		w.expect(".", "meta", "l4proto", ".", "th", "dport")
+		if l.ports = true; w.word != "vmap" {
+			w.unknown("`vmap`")
+		}
 	case second == "mark" && w.take("set"):
 		r.marks = append(r.marks, readAssignment(w, first))
 		return l, nil, true
@@ -115,7 +124,7 @@ func (p *parser) readSelector(w *words, r *rule) (l lookup, direct *test, statem
 
 // equal returns the test for one value.
 func equal(f field, mask, n uint32) *test {
-	return &test{lookup: lookup{selector: selector{f, mask}, narrow: []span[uint32]{{first: n, last: n}}}}
+	return &test{lookup: lookup{selector: selector{field: f, mask: mask}, narrow: []span[uint32]{{first: n, last: n}}}}
 }
 
 func readFib(w *words) *test {

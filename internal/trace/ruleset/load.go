@@ -27,8 +27,10 @@ func (x *run) load(f field) (uint32, bool) {
 		return uint32(p.Protocol), true
 	case protocol4:
 		return uint32(p.Protocol), !x.ip6
-	case protoPort: // what lies there in other protocols is compared, too, but no set has those
-		return uint32(p.Protocol)<<16 | uint32(x.port), true
+	case twoNames:
+		return x.iif<<16 | x.oif, true
+	case protoPort:
+		return x.protoPort(), true
 	case fibSaddrLocal:
 		return x.local(x.src), true
 	case fibDaddrLocal:
@@ -42,6 +44,10 @@ func (x *run) load(f field) (uint32, bool) {
 	}
 	return x.loadTransport(f)
 }
+
+// protoPort is protocol and port. What lies there in other protocols is compared, too, but no set
+// has those.
+func (x *run) protoPort() uint32 { return uint32(x.p.Protocol)<<16 | uint32(x.port) }
 
 // broadcast is everybody's; that of a subnet is not known here.
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})

@@ -33,6 +33,13 @@ func TestParseRefuses(t *testing.T) {
 		chain("ip saddr vmap { 10.0.0.0/24 : accept } accept"):                               `line 3: "accept": want the end of the line`,
 		chain("ip ttl 3 accept"):                                                             `line 3: "ttl": want one of daddr, protocol, saddr`,
 		chain(`iifname "wg*" accept`):                                                        `line 3: "wg*": nft takes such a name for more`,
+		chain(`ip daddr . meta l4proto . th dport { 10.0.0.1 . tcp . 1 } accept`):            `line 3: "{": want ` + "`vmap`",
+		chain(`ip daddr . meta l4proto vmap { 10.0.0.1 . tcp : accept }`):                    `line 3: "vmap": want "."`,
+		chain(`ip daddr . meta l4proto . th dport vmap { 10.0.0.1 . gre . 1 : accept }`):     `line 3: "gre": want a protocol`,
+		chain(`ip daddr . meta l4proto . th dport vmap { 10.0.0.1 : accept }`):               `line 3: ":": want "."`,
+		chain(`ip daddr . meta l4proto . th dport vmap { ` + crossed + ` }`):                 `line 3: "{": an element lies in another`,
+		chain(`iifname . oifname vmap { "a" . "b" : accept, "a" . "b" : drop }`):             `line 3: "{": an element lies in another`,
+		chain(`iifname . oifname vmap { "a" : accept }`):                                     `line 3: ":": want "."`,
 		chain(`iifname "wg accept`):                                                          `line 3: "\"wg accept": a quote that does not end`,
 		chain("iifname lan0 accept"):                                                         `line 3: "lan0": want a device in quotes`,
 		chain("tcp dport 70000 accept"):                                                      `line 3: "70000": want a port`,
@@ -63,6 +70,9 @@ func TestParseRefuses(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// crossed are elements of which two are in each other's way, neither with a corner in the other.
+const crossed = "10.0.0.1-10.0.0.9 . tcp . 5 : drop, 10.0.0.2-10.0.0.3 . tcp . 6 : drop, 10.0.0.4 . tcp . 1-9 : drop"
 
 // nested writes a base chain that jumps to a chain that jumps to a chain…
 func nested(jumps int) string {

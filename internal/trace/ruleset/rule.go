@@ -61,11 +61,13 @@ type test struct {
 	not bool
 }
 
-// lookup finds the value of a selector in spans, in those of the selector's width.
+// lookup finds the value of a selector in spans, in those of the selector's width, or with the
+// port in boxes.
 type lookup struct {
 	selector
 	narrow []span[uint32]
 	wide   []span[wide]
+	boxes  *boxes
 }
 
 // selector is a value of the packet or its connection. All but addresses of IPv6 are numbers of
@@ -73,6 +75,7 @@ type lookup struct {
 type selector struct {
 	field field
 	mask  uint32
+	ports bool // and with it protocol and port
 }
 
 // assignment sets a mark: mark & and | or.
@@ -135,6 +138,7 @@ const (
 	icmpType
 	icmp6Type
 	protoPort // meta l4proto . th dport
+	twoNames  // iifname . oifname
 	fibSaddrLocal
 	fibDaddrLocal
 	fibDaddrMany // broadcast or multicast

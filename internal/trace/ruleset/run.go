@@ -173,17 +173,25 @@ func (x *run) rule(r *rule) (verdict, bool) {
 func (x *run) find(l *lookup) (value uint32, applies, found bool) {
 	if l.field.ip6() {
 		n, ok := x.load6(l.field)
-		if !ok {
+		switch {
+		case !ok:
 			return 0, false, false
+		case l.ports:
+			value, found = l.boxes.find(n, x.protoPort())
+		default:
+			value, found = findWide(l.wide, n)
 		}
-		value, found = findWide(l.wide, n)
 		return value, true, found
 	}
 	n, ok := x.load(l.field)
-	if !ok {
+	switch {
+	case !ok:
 		return 0, false, false
+	case l.ports:
+		value, found = l.boxes.find(wide{lo: uint64(n)}, x.protoPort())
+	default:
+		value, found = findNarrow(l.narrow, n&l.mask)
 	}
-	value, found = findNarrow(l.narrow, n&l.mask)
 	return value, true, found
 }
 

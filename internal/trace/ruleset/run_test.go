@@ -101,6 +101,14 @@ func TestEachExpression(t *testing.T) {
 		{"meta mark & 0xff000000 == 0x5000000", []string{u4 + "mark=0x5000001"}, []string{u4, u4 + "mark=0x15000000"}},
 		{"ct mark & 0xff000000 == 0x5000000", []string{u4 + "ctmark=0x5000001"}, []string{u4, u4 + "ctmark=0x15000000", u4 + "none"}},
 		{"ct mark & 0xff000000 != 0x5000000", []string{u4, u4 + "ctmark=0x15000000"}, []string{u4 + "ctmark=0x5000001", u4 + "none", u4 + "invalid"}},
+		{`oifname { "x\*", "a\b", "a*b", "{;" }`, []string{u4 + "oif=x*", u4 + `oif=a\b`, u4 + "oif=a*b", u4 + "oif={;"}, []string{u4 + "oif=x", u4 + "oif=xy", u4 + `oif=x\*`, u4 + "oif=ab"}},
+		{"tcp flags & (syn | ack) == ack", []string{t4 + "ack"}, []string{t4, t4 + "syn", t4 + "syn ack", u4}},
+		{`iifname . oifname vmap { "a" . "b" : drop, "b" . "a" : return, "a" . "a" : drop }`, []string{u4 + "iif=a oif=b", u6 + "iif=a oif=a"}, []string{u4 + "iif=b oif=a", u4 + "iif=b oif=b", u4 + "iif=a", u4}},
+		{"ip daddr . meta l4proto . th dport vmap { 10.2.0.1-10.2.0.9 . tcp . 1-442 : drop, 10.2.0.7 . tcp . 443 : drop, 10.2.0.7 . udp . 1-65535 : drop, 10.2.0.9-255.255.255.255 . udp . 9 : drop, 10.2.0.0 . udp . 0-65535 : drop }",
+			[]string{t4, u4, "tcp 10.1.0.5:1 10.2.0.1:1", "tcp 10.1.0.5:1 10.2.0.9:442", "udp 10.1.0.5:1 10.2.0.7:9", "udp 10.1.0.5:1 255.255.255.255:9", "udp 10.1.0.5:1 10.2.0.0:0"},
+			[]string{i4, u6, t6, "tcp 10.1.0.5:1 10.2.0.6:443", "tcp 10.1.0.5:1 10.2.0.10:1", "udp 10.1.0.5:1 10.2.0.8:9", "udp 10.1.0.5:1 10.2.0.7:0", "tcp 10.1.0.5:1 10.1.255.255:9", "tcp 10.1.0.5:1 10.2.0.0:9"}},
+		{"ip6 saddr . meta l4proto . th dport vmap { fd00:1::-fd00:1::ffff:ffff:ffff:ffff . tcp . 443 : drop, fd00:1::5 . udp . 53 : drop }",
+			[]string{t6, u6}, []string{t4, u4, i6, "udp [fd00:1::6]:1 [fd00:2::7]:53", "tcp [fd00:1:0:1::]:1 [fd00:2::7]:443"}},
 		{"ct state established,related", []string{u4 + "established", i4 + "related"}, []string{u4, u4 + "invalid", u4 + "none"}},
 		{"ct state related", []string{i4 + "related reply"}, []string{u4 + "established"}},
 		{"ct state invalid", []string{u4 + "invalid", u4 + "none"}, []string{u4}},
@@ -124,10 +132,14 @@ func TestEachExpression(t *testing.T) {
 		{"oifname \"wg-a\" tcp option maxseg size set rt mtu", []string{t4 + "oif=wg-a"}, []string{t4, u4 + "oif=wg-a"}},
 		{"iifname \"wg-a\" meta nfproto ipv6 tcp option maxseg size set 1360", []string{t6 + "iif=wg-a"}, []string{t4 + "iif=wg-a"}},
 	} {
+		rule := x.tests + " drop"
+		if strings.Contains(rule, " vmap ") {
+			rule = x.tests
+		}
 		table := parse(t, "\tset some4 {\n\t\ttype ipv4_addr; flags interval;\n\t\telements = { 10.1.0.0/24, 192.168.0.0/16 }\n\t}\n"+
 			"\tset some6 {\n\t\ttype ipv6_addr; flags interval;\n\t\telements = { fe80::/10 }\n\t}\n"+
 			"\tset none4 {\n\t\ttype ipv4_addr; flags interval;\n\t}\n"+
-			"\tchain c {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t"+x.tests+" drop\n\t}\n")
+			"\tchain c {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t"+rule+"\n\t}\n")
 		check := func(packets []string, want string) {
 			for _, words := range packets {
 				p, c := at(t, words)

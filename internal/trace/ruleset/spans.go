@@ -20,6 +20,15 @@ func (a wide) compare(b wide) int {
 
 func (a wide) less(b wide) bool { return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo }
 
+// next returns the value after a, if there is one.
+func (a wide) next() (wide, bool) {
+	a.lo++
+	if a.lo == 0 {
+		a.hi++
+	}
+	return a, a != wide{}
+}
+
 // span is all values from first to last, and what a map has for them.
 type span[N any] struct {
 	first, last N

@@ -138,14 +138,19 @@ func (w *words) number(bits int) uint32 {
 	return uint32(n)
 }
 
-// device takes a quoted name. nft takes some of them for a beginning, and a backslash for no sign.
+// device takes a quoted name. nft takes an asterisk at its end, and there alone, for all that may
+// follow, and one behind a backslash for itself (expr_evaluate_string).
 func (w *words) device() string {
 	word, quoted := strings.CutPrefix(w.word, `"`)
+	start, starred := strings.CutSuffix(word, "*")
+	before, meant := strings.CutSuffix(start, `\`)
 	switch {
 	case !quoted || word == "":
 		w.unknown("a device in quotes")
-	case strings.ContainsAny(word, `*\`):
+	case starred && !meant:
 		w.fail(word, "nft takes such a name for more than one device")
+	case starred:
+		word = before + "*"
 	}
 	w.next()
 	return word
