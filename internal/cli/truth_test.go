@@ -107,7 +107,7 @@ func (l *truth) describe() {
 			continue
 		}
 		l.nodes = append(l.nodes, n)
-		if n.Kind != lab.Router {
+		if n.Kind != lab.RouterNode {
 			continue
 		}
 		for _, d := range n.Devices {
@@ -152,7 +152,7 @@ func (l *truth) keys() map[string]key.Public {
 // addressesOf are those at which a node can be asked.
 func (l *truth) addressesOf(n lab.Node) (out []netip.Addr) {
 	l.Helper()
-	if n.Kind == lab.Device {
+	if n.Kind == lab.DeviceNode {
 		return []netip.Addr{netip.MustParseAddr(phone)}
 	}
 	for _, d := range n.Devices {
@@ -182,11 +182,13 @@ func (l *truth) aim() {
 		}
 	}
 	for _, n := range l.nodes {
-		if n.Kind != lab.LANHost && n.Kind != lab.Device {
+		if n.Kind != lab.LANHost && n.Kind != lab.DeviceNode {
 			l.targets = append(l.targets, l.addressesOf(n)...)
 		}
 	}
-	l.targets = slices.DeleteFunc(l.targets, func(a netip.Addr) bool { return a == netip.MustParseAddr("192.168.1.1") || a == netip.MustParseAddr("fd00:ffff::1") })
+	l.targets = slices.DeleteFunc(l.targets, func(a netip.Addr) bool {
+		return a == netip.MustParseAddr("192.168.1.1") || a == netip.MustParseAddr("fd00:ffff::1")
+	})
 }
 
 // tunnels are the pairs of sites with a link, in the file's order.
@@ -226,11 +228,11 @@ func (l *truth) askings(n int) (out []asking) {
 			continue
 		}
 		switch from.Kind {
-		case lab.Router:
+		case lab.RouterNode:
 			q.flow.From = trace.Place{Kind: trace.Router, Site: from.Site}
 		case lab.LANHost:
 			q.flow.From = trace.Place{Kind: trace.Host, Site: from.Site, Addr: own}
-		case lab.Device:
+		case lab.DeviceNode:
 			q.flow.From = trace.Place{Kind: trace.Device, Name: from.Name}
 		default:
 			q.flow.From = trace.Place{Kind: trace.Internet, Addr: own}
@@ -244,10 +246,10 @@ func (l *truth) askings(n int) (out []asking) {
 // what goes between two providers that are cut from each other.
 func (l *truth) beside(from lab.Node, to netip.Addr) bool {
 	public := l.outer[to] != "" || to.IsGlobalUnicast() && !to.IsPrivate()
-	if from.Kind == lab.Device && !l.full && (public || l.targets[0] == to || l.targets[1] == to) {
+	if from.Kind == lab.DeviceNode && !l.full && (public || l.targets[0] == to || l.targets[1] == to) {
 		return true
 	}
-	return l.down[0] != "" && slices.Contains(l.down[:], l.outer[to]) && from.Kind != lab.InternetHost
+	return l.down[0] != "" && slices.Contains(l.down[:], l.outer[to]) && from.Kind != lab.InternetNode
 }
 
 // compare asks flows, and compares with the tracer. It is given time: a network that has changed
@@ -331,7 +333,7 @@ func (l *truth) by(t trace.Trace) string {
 		switch site, address, isHost := strings.Cut(t.Verdict.At, ":"); {
 		case t.Verdict.At == n.Name && n.Kind != lab.LANHost:
 			return n.Name
-		case isHost && n.Site == site && n.Kind == lab.LANHost || n.Kind == lab.InternetHost:
+		case isHost && n.Site == site && n.Kind == lab.LANHost || n.Kind == lab.InternetNode:
 			for _, a := range l.addressesOf(n) {
 				if address == a.String() || t.Verdict.At == fmt.Sprintf("outside (%s)", a) {
 					return n.Name
