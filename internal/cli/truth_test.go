@@ -186,9 +186,9 @@ func (l *truth) aim() {
 			l.targets = append(l.targets, l.addressesOf(n)...)
 		}
 	}
-	l.targets = slices.DeleteFunc(l.targets, func(a netip.Addr) bool {
-		return a == netip.MustParseAddr("192.168.1.1") || a == netip.MustParseAddr("fd00:ffff::1")
-	})
+	if slices.ContainsFunc(l.sites, func(s truthSite) bool { return s.mapped }) {
+		l.targets = append(l.targets, netip.MustParseAddr("192.168.1.10"), netip.MustParseAddr("fd00:ffff::10")) // from their own site
+	}
 }
 
 // tunnels are the pairs of sites with a link, in the file's order.
@@ -229,7 +229,13 @@ func (l *truth) askings(n int) (out []asking) {
 		}
 		switch from.Kind {
 		case lab.RouterNode:
-			q.flow.From = trace.Place{Kind: trace.Router, Site: from.Site}
+			q.flow.From = trace.Place{Kind: trace.Router, Site: from.Name}
+			if l.one(3) { // by an address that it says itself
+				all := l.addressesOf(from)
+				if a := all[l.IntN(len(all))]; a.Is6() == to.Is6() {
+					q.from, q.flow.From.Addr = a, a
+				}
+			}
 		case lab.LANHost:
 			q.flow.From = trace.Place{Kind: trace.Host, Site: from.Site, Addr: own}
 		case lab.DeviceNode:

@@ -55,6 +55,8 @@ func (s *truthSite) host(lan int, six bool) string {
 	return strings.Replace(s.prefix(lan, six), "0/24", "10", 1)
 }
 
+const truthLab = "defaults: {nat: none}\ninternet: {inet: {address: [198.18.0.10, 2001:db8::10]}}\n"
+
 // makeTruthNetwork makes one that is right, with the lab file for it. Of what it makes the parser may refuse
 // some: then it makes another.
 func makeTruthNetwork(t *testing.T, r *rand.Rand) (n *truthNetwork, network *spec.Network, labFile string) {
@@ -63,7 +65,7 @@ func makeTruthNetwork(t *testing.T, r *rand.Rand) (n *truthNetwork, network *spe
 		n = &truthNetwork{Rand: r}
 		n.make()
 		if network, _ = spec.Parse("network.yaml", []byte(n.file.String())); network != nil {
-			return n, network, "defaults: {nat: none}\ninternet: {inet: {address: [198.18.0.10, 2001:db8::10]}}\n"
+			return n, network, truthLab
 		}
 	}
 	_, mistakes := spec.Parse("network.yaml", []byte(n.file.String()))
@@ -120,6 +122,9 @@ func (n *truthNetwork) makeSite(i int) {
 				words = append(words, "preference: 2")
 			}
 		}
+		if n.one(8) {
+			words = append(words, "masquerade: false")
+		}
 		n.write("      %s: {%s}\n", device, strings.Join(words, ", "))
 	}
 	n.sites = append(n.sites, s)
@@ -155,7 +160,7 @@ func (n *truthNetwork) makeLinks() {
 		}
 	}
 	if n.one(2) {
-		pairs = append(pairs, fmt.Sprintf("[%s, %s]", names[0], names[len(names)-1]))
+		pairs = append(pairs, fmt.Sprintf("{between: [%s, %s], cost: %d}", names[0], names[len(names)-1], 1+n.IntN(500)))
 	}
 	n.Shuffle(len(names), func(i, k int) { names[i], names[k] = names[k], names[i] })
 	n.write("links: %s\n", pick(n.Rand, "mesh", fmt.Sprintf("{star: %s}", names[0]),
@@ -182,6 +187,9 @@ func (n *truthNetwork) makeExits() {
 		if n.phone && n.full && n.one(4) {
 			whose = "phone"
 		}
+		if s := n.site(); s.lans > 1 {
+			whose = fmt.Sprintf("%q", s.prefix(1, s.six && n.one(2)))
+		}
 		if had[whose] || whose == first || whose == second || first == second {
 			continue
 		}
@@ -190,7 +198,7 @@ func (n *truthNetwork) makeExits() {
 		}
 		had[whose] = true
 		via := pick(n.Rand, first, fmt.Sprintf("[%s, %s]", first, second))
-		n.write("  - {for: %s, via: %s, otherwise: %s, router: %v}\n", whose, via, pick(n.Rand, "local", "block"), i == 0 && whose != "phone" && n.one(3))
+		n.write("  - {for: %s, via: %s, otherwise: %s, router: %v}\n", whose, via, pick(n.Rand, "local", "block"), i == 0 && whose[0] == 'r' && n.one(3))
 	}
 }
 
@@ -203,7 +211,7 @@ func (n *truthNetwork) makeNAT() {
 		n.write("nat: [{at: %s, masquerade: %s}]\n", at, at)
 		return
 	}
-	n.write("nat: [{at: %s, masquerade: %s, to: %s}]\n", at, pick(n.Rand, at, n.site().name), to)
+	n.write("nat:\n  - {at: %s, masquerade: %s, %s}\n", at, pick(n.Rand, at, n.site().name), pick(n.Rand, "to: "+to, "to: "+to, "out: wg-"+to))
 }
 
 func (n *truthNetwork) makePublished() {

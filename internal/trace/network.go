@@ -81,8 +81,9 @@ func New(w learned.World) (*Network, error) {
 			return nil, fmt.Errorf("site %s: %w", s.Site, err)
 		}
 		n.routers[s.Site], n.names = r, append(n.names, s.Site)
-		for _, u := range r.uplinks {
-			for _, a := range u.addresses {
+		for device := range r.uplinks {
+			x, _ := leases(s.Site, device)
+			for _, a := range x.addresses {
 				n.public[a.Addr()] = r
 			}
 		}
@@ -202,6 +203,11 @@ func (r *router) main(leases func(site, device string) (uplink, bool)) {
 		x, ok := leases(r.name, u.Device)
 		if !ok {
 			continue
+		}
+		if r.dead(u.Device) && u.DHCP && u.Check == nil { // no carrier: the client has given its lease up
+			four := func(a netip.Addr) bool { return a.Is4() }
+			x.addresses = slices.DeleteFunc(slices.Clone(x.addresses), func(a netip.Prefix) bool { return four(a.Addr()) })
+			x.gateways = slices.DeleteFunc(slices.Clone(x.gateways), four)
 		}
 		r.uplinks[u.Device] = &x
 		r.mtu[u.Device] = u.MTU
