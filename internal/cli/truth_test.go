@@ -95,6 +95,9 @@ func (l *truth) describe() {
 	l.Helper()
 	l.world = learned.World{Routers: compile.All(l.network, compile.Options{Keys: l.keys()}), Doors: map[string]string{}}
 	if l.phone {
+		if !l.full {
+			l.world.Takes = map[string][]netip.Prefix{"phone": l.inside()}
+		}
 		l.world.Doors["phone"] = l.doors[l.IntN(len(l.doors))]
 		l.roam("phone", l.world.Doors["phone"])
 	}
@@ -131,6 +134,19 @@ func (l *truth) describe() {
 	l.world.Down = func(a, b string) bool { return l.down == [2]string{a, b} || l.down == [2]string{b, a} }
 	l.world.Dead = func(site, device string) bool { return device != "" && l.dead == [2]string{site, device} }
 	l.aim()
+}
+
+// inside is what a device without `full:` sends into its tunnel.
+func (l *truth) inside() []netip.Prefix {
+	out := []netip.Prefix{l.network.Overlay, l.network.Overlay6, l.network.Clients.Pool}
+	for i := range l.network.Sites {
+		for _, lan := range l.network.Sites[i].LANs {
+			for _, m := range lan.Prefixes {
+				out = append(out, m.Outside())
+			}
+		}
+	}
+	return out
 }
 
 // keys stand for those that the lab made: where packets go does not depend on which.
@@ -248,11 +264,11 @@ func (l *truth) askings(n int) (out []asking) {
 	return out
 }
 
-// beside says what the tracer knows nothing of: what a device without `full:` does by itself, and
+// beside says what the tracer knows nothing of: as whom a device without `full:` is seen that goes to the Internet by itself, and
 // what goes between two providers that are cut from each other.
 func (l *truth) beside(from lab.Node, to netip.Addr) bool {
 	public := l.outer[to] != "" || to.IsGlobalUnicast() && !to.IsPrivate()
-	if from.Kind == lab.DeviceNode && !l.full && (public || l.targets[0] == to || l.targets[1] == to) {
+	if from.Kind == lab.DeviceNode && !l.full && public {
 		return true
 	}
 	return l.down[0] != "" && slices.Contains(l.down[:], l.outer[to]) && from.Kind != lab.InternetNode

@@ -25,8 +25,9 @@ type Network struct {
 type roamer struct {
 	name      string
 	addresses []netip.Addr
-	door      *router // nil: it is nowhere
-	device    string  // of the door
+	takes     []netip.Prefix // nil: all
+	door      *router        // nil: it is nowhere
+	device    string         // of the door
 }
 
 // router is one of them.
@@ -254,7 +255,7 @@ func (n *Network) enter(w learned.World) {
 		for _, d := range r.state.Clients.Devices {
 			x := n.devices[d.Name]
 			if x == nil {
-				x = &roamer{name: d.Name}
+				x = &roamer{name: d.Name, takes: w.Takes[d.Name]}
 				for _, p := range d.Addresses {
 					if p.IsSingleIP() {
 						x.addresses = append(x.addresses, p.Addr())

@@ -66,6 +66,9 @@ func (w *walk) flow(f Flow) Verdict {
 		p.DstPort = 0
 	}
 	w.conns, w.left = conns{}, mostHops
+	if d := w.n.devices[f.From.Name]; f.From.Kind == Device && d != nil && !d.has(f.To) {
+		f.From = Place{Kind: Internet} // it goes there by itself, past this network
+	}
 	w.begins(f.From, p)
 	w.there, w.hopsThere = w.steps, w.hops
 	w.steps, w.hops = nil, nil
