@@ -75,7 +75,7 @@ func (w *walk) flow(f Flow) Verdict {
 	w.left, w.end, w.hops, w.hopsThere, w.chosen = mostHops, end{}, w.hops[:0], w.hopsThere[:0], 0
 
 	if d := w.n.devices[f.From.Name]; f.From.Kind == Device && d != nil && !d.has(f.To) {
-		f.From = Place{Kind: Internet} // it goes there by itself, past this network
+		f.From, p.Src = Place{Kind: Internet}, netip.Addr{} // it goes there by itself, past this network
 	}
 	w.begins(f.From, p)
 	w.there, w.steps = w.steps, nil
