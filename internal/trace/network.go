@@ -115,14 +115,15 @@ func lease(w *learned.World) func(site, device string) (uplink, bool) {
 	made := map[[2]string]uplink{}
 	n := uint32(0)
 	for i := range w.Routers {
+		_, seen := w.Observed[w.Routers[i].Site]
 		for _, u := range w.Routers[i].Uplinks {
 			x := uplink{device: u.Device, addresses: u.Addresses, gateways: u.Gateways}
 			if known != nil {
-				if a, g := known(w.Routers[i].Site, u.Device); len(a) > 0 {
+				if a, g := known(w.Routers[i].Site, u.Device); len(a) > 0 || seen {
 					x.addresses, x.gateways = a, g
 				}
 			}
-			if len(x.addresses) == 0 {
+			if len(x.addresses) == 0 && !seen {
 				n++
 				four := netip.AddrFrom4([4]byte{100, 64 + byte(n>>14), byte(n >> 6), byte(n << 2)})
 				x.leased = true
@@ -168,7 +169,7 @@ func newRouter(s *state.Router, held learned.Held, leases func(site, device stri
 	for i := range held.Routes {
 		r.add(&held.Routes[i])
 	}
-	r.main(leases)
+	r.main(leases, held.LANs)
 	r.settings()
 	rules := append(slices.Clone(s.Rules), held.Rules...)
 	for _, six := range []bool{false, true} {
@@ -199,8 +200,8 @@ func (r *router) add(x *state.Route) {
 }
 
 // main fills the router's own table with what it has without us: its LANs' and uplinks' networks,
-// and default routes by the uplinks.
-func (r *router) main(leases func(site, device string) (uplink, bool)) {
+// and default routes by the uplinks. seen is what it was seen to have on its LANs, if it was looked.
+func (r *router) main(leases func(site, device string) (uplink, bool), seen map[string][]netip.Prefix) {
 	if r.fibs[mainTable] == nil {
 		r.fibs[mainTable] = &[2]fib{}
 	}
@@ -210,7 +211,14 @@ func (r *router) main(leases func(site, device string) (uplink, bool)) {
 			if !p.IsSingleIP() {
 				own = own.Next()
 			}
+			i := slices.IndexFunc(seen[l.Device], func(a netip.Prefix) bool { return p.Contains(a.Addr()) })
+			if i >= 0 {
+				own = seen[l.Device][i].Addr()
+			}
 			r.lans = append(r.lans, lan{l.Device, p, own})
+			if i < 0 && seen != nil {
+				continue // it has no address there, and so no route to its hosts
+			}
 			r.local[own] = l.Device
 			r.add(&state.Route{Table: mainTable, Dst: p, Type: state.Unicast, Device: l.Device, Protocol: 2})
 		}

@@ -58,6 +58,10 @@ type World struct {
 	// Foreign says what routers of no site announce on a segment of a site. Nil: nothing.
 	Foreign func(site, device string) []netip.Prefix
 
+	// Observed is what agents were seen to hold, by site. Such a site's state is what its router was
+	// seen to hold, and its uplinks have what Uplinks says and nothing else. Nil: nobody was asked.
+	Observed map[string]Held
+
 	// RTT is the round trip between neighbours. Nil: 0, and a link costs what the file says.
 	RTT func(a, b string) time.Duration
 }
@@ -71,6 +75,10 @@ type Held struct {
 
 	// Next says whose the gateways of learned routes are, by site.
 	Next map[netip.Addr]string
+
+	// LANs is what the router itself has on its LANs' devices. It is only observed; what is
+	// computed has the first address of each LAN.
+	LANs map[string][]netip.Prefix
 }
 
 // Routes returns what the agents hold, by site. A router that is dead holds nothing.
@@ -94,6 +102,10 @@ func Routes(w World) map[string]Held {
 		slices.SortFunc(n.held.Routes, state.CompareRoutes)
 		slices.SortFunc(n.held.Rules, state.CompareRules)
 		out[n.router.Site] = n.held
+		if seen, ok := w.Observed[n.router.Site]; ok {
+			seen.Next = n.held.Next // as far as anybody can know
+			out[n.router.Site] = seen
+		}
 	}
 	return out
 }
