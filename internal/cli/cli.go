@@ -124,7 +124,7 @@ that make it so.`,
 	}
 	add("file", a.initCommand(), a.checkCommand(), a.showCommand(), a.drawCommand(), a.traceCommand(), a.reachCommand(), a.diffCommand(), a.clientCommand(), a.keyCommand())
 	add("router", a.planCommand(), a.applyCommand(), a.confirmCommand(), a.downCommand(), a.agentCommand(),
-		a.statusCommand(), a.routesCommand(), a.watchCommand(), a.pingCommand())
+		a.statusCommand(), a.routesCommand(), a.watchCommand(), a.pingCommand(), a.stateCommand())
 	if lab := a.labCommands(); len(lab) > 0 {
 		root.AddGroup(&cobra.Group{ID: "lab", Title: "On one machine, without routers:"})
 		add("lab", lab...)

@@ -9,10 +9,14 @@ import (
 	"tombolo/internal/trace"
 )
 
-// printTrace prints a flow's way: a line for each step, and the addresses where they change.
-func (a *app) printTrace(f trace.Flow, t trace.Trace, all bool) error {
+// printTrace prints a flow's way: a line for each step, and the addresses where they change. notes
+// are what nobody has seen, and is supposed.
+func (a *app) printTrace(f trace.Flow, t trace.Trace, notes []string, all bool) error {
 	if a.json {
-		return a.writeJSON(t)
+		return a.writeJSON(struct {
+			trace.Trace
+			Notes []string `json:"notes,omitempty"`
+		}{t, notes})
 	}
 	fmt.Fprintf(a.out, "%s from %s\n\n", describeFlow(f), f.From)
 	a.printSteps(t.There, all)
@@ -22,15 +26,22 @@ func (a *app) printTrace(f trace.Flow, t trace.Trace, all bool) error {
 	}
 	v := t.Verdict
 	if v.Delivered {
-		fmt.Fprintf(a.out, "\ndelivered to %s, and answered\n", v.At)
+		fmt.Fprintf(a.out, "\n%s\n", strings.Join(append([]string{fmt.Sprintf("delivered to %s, and answered", v.At)}, noteLines(notes)...), "\n"))
 		return nil
 	}
 	lines := wrap(lostAt(v)+": "+v.Reason, traceWidth)
 	if v.Hint != "" {
 		lines = append(lines, wrap("hint: "+v.Hint, traceWidth)...)
 	}
-	fmt.Fprintf(a.out, "\n%s\n", strings.Join(lines, "\n"))
+	fmt.Fprintf(a.out, "\n%s\n", strings.Join(append(lines, noteLines(notes)...), "\n"))
 	return nil
+}
+
+func noteLines(notes []string) (lines []string) {
+	for _, note := range notes {
+		lines = append(lines, wrap("but "+note, traceWidth)...)
+	}
+	return lines
 }
 
 func describeFlow(f trace.Flow) string {
