@@ -99,8 +99,8 @@ func (a *app) held(ctx context.Context) (heldState, error) {
 }
 
 // complete adds what cannot be observed, from what was applied.
-func (s *heldState) complete(want *state.Router) {
-	r := &s.State
+func (h *heldState) complete(want *state.Router) {
+	r := &h.State
 	r.Babel, r.Egress, r.Clients, r.Forwards = want.Babel, want.Egress, want.Clients, want.Forwards
 	r.Interfaces = slices.DeleteFunc(r.Interfaces, func(f state.Interface) bool { return !r.Owner.OwnsInterface(f) })
 	r.Rules = slices.DeleteFunc(r.Rules, func(x state.Rule) bool { // they stand in Learned
@@ -130,7 +130,7 @@ func (s *heldState) complete(want *state.Router) {
 			continue
 		}
 		x.Text = ""
-		s.Drifted = append(s.Drifted, x.Family+" "+x.Table)
+		h.Drifted = append(h.Drifted, x.Family+" "+x.Table)
 	}
 }
 

@@ -72,6 +72,11 @@ func TestTraceLive(t *testing.T) {
 		back()
 		l.in("b", "ip", "route", "del", "10.3.0.0/24", "table", "110")
 		lost("without the learned route")
+		back = l.withoutChain("b", "forward")
+		if text, _ := l.traced(file, live...); !strings.Contains(text, "but b has another ruleset") {
+			t.Errorf("a ruleset that somebody changed is to be said:\n%s", text)
+		}
+		back()
 		l.in("b", "mv", "/run/tombolo/wanted.json", "/run/tombolo/away")
 		text, now := l.traced(file, live...)
 		l.in("b", "mv", "/run/tombolo/away", "/run/tombolo/wanted.json")

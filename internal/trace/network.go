@@ -159,6 +159,9 @@ func newRouter(s *state.Router, held learned.Held, leases func(site, device stri
 	r.dead = deadOf(s, dead)
 	for i, f := range s.Interfaces {
 		r.mtu[f.Name], r.interfaces[f.Name] = f.MTU, &s.Interfaces[i]
+		if f.Down { // with the device its addresses are nobody's (fib_disable_ip in net/ipv4/fib_frontend.c)
+			continue
+		}
 		for _, a := range f.Addresses {
 			r.local[a.Addr()] = f.Name
 		}

@@ -96,3 +96,40 @@ func check(t *testing.T, n *trace.Network, f trace.Flow, want string) {
 		}
 	}
 }
+
+// Of a router that was looked at, what it holds counts, and not what it would hold.
+func TestObserved(t *testing.T) {
+	flow := trace.Flow{From: host("b", "10.2.0.10"), To: netip.MustParseAddr("10.1.0.10"), Protocol: trace.TCP, Port: 80}
+	lans := func(addresses ...string) map[string][]netip.Prefix {
+		out := map[string][]netip.Prefix{"lan0": {}}
+		for _, a := range addresses {
+			out["lan0"] = append(out["lan0"], netip.MustParsePrefix(a))
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*learned.World, learned.Held)
+		want   string
+	}{
+		{"as it should be", func(w *learned.World, h learned.Held) { w.Observed["a"] = h }, "a:10.1.0.10"},
+		{"with another address in its LAN", func(w *learned.World, h learned.Held) {
+			h.LANs = lans("10.1.0.77/24")
+			w.Observed["a"] = h
+		}, "a:10.1.0.10"},
+		{"without an address in its LAN", func(w *learned.World, h learned.Held) {
+			h.LANs = lans("10.99.0.1/24")
+			w.Observed["a"] = h
+		}, "a rule 511"},
+		{"without what is learned", func(w *learned.World, _ learned.Held) { w.Observed["a"] = learned.Held{} }, "a route unreachable 10.2.0.0/24"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := build(t, network, func(w *learned.World) {
+				held := learned.Routes(*w)["a"]
+				w.Observed = map[string]learned.Held{}
+				c.change(w, held)
+			})
+			check(t, n, flow, c.want)
+		})
+	}
+}
