@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,7 @@ type heldState struct {
 	// Drifted are the tables that are not what was applied: they have no text.
 	Drifted []string `json:"drifted,omitempty"`
 
+	Now     int64                  `json:"now"` // in Unix seconds, as peers' handshakes
 	Learned besideState            `json:"learned"`
 	Uplinks map[string]deviceState `json:"uplinks"` // by device
 	LANs    map[string]deviceState `json:"lans"`
@@ -80,7 +82,7 @@ func (a *app) held(ctx context.Context) (heldState, error) {
 	if err != nil {
 		return heldState{}, err
 	}
-	s := heldState{State: have, Uplinks: map[string]deviceState{}, LANs: map[string]deviceState{}}
+	s := heldState{State: have, Now: time.Now().Unix(), Uplinks: map[string]deviceState{}, LANs: map[string]deviceState{}}
 	s.complete(&want)
 	if s.Learned.Routes, s.Learned.Rules, err = k.Beside(ctx); err != nil {
 		return heldState{}, err

@@ -24,6 +24,10 @@ const (
 	defaultAsk = "ssh -o BatchMode=yes {address} tombolo state"
 
 	askTime = 5 * time.Second
+
+	// silentTime is how old the handshake of a tunnel can be that carries anything: WireGuard's
+	// REJECT_AFTER_TIME (§6.1 of its paper), in seconds.
+	silentTime = 180
 )
 
 // live are the sites' answers.
@@ -129,7 +133,28 @@ func (l *live) observe(w *learned.World, at map[string]bool) {
 		d := l.held[site].Uplinks[device]
 		return d.Addresses, d.Gateways
 	}
-	w.Dead = l.dead
+	w.Dead, w.Down = l.dead, func(a, b string) bool { return l.silent(a, b) || l.silent(b, a) }
+}
+
+// silent reports that a router has had no handshake with another for so long that their link carries
+// nothing. Of links without Babel nobody can say: on those there need be no packets.
+func (l *live) silent(site, peer string) bool {
+	h, ok := l.held[site]
+	if !ok || h.State.Babel == nil {
+		return false
+	}
+	for _, f := range h.State.Interfaces {
+		speaks := slices.ContainsFunc(h.State.Babel.Links, func(b state.BabelLink) bool { return b.Device == f.Name && b.Tunnel })
+		if !speaks || f.WireGuard == nil {
+			continue
+		}
+		for _, p := range f.WireGuard.Peers {
+			if p.Name == peer && h.Now-p.Handshake > silentTime {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // guests are the roaming devices that may enter at a router; true: it has a way to it.
