@@ -11,7 +11,7 @@ RACE := ./internal/tunnel/... ./internal/lab/... ./internal/kernel/... ./interna
 FUZZTIME ?= 1m
 LAWS     ?= 1000
 
-.PHONY: all build demo deps deps-test deps-bench deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak soak-sim soak-lab soak-routing soak-vm vm vm-shell clean
+.PHONY: all build demo deps deps-test deps-bench deps-vm test vet lint unit race cross docs docs-check golden bench fuzz soak soak-sim soak-lab soak-routing soak-vm truth vm vm-shell clean
 
 all: build
 
@@ -76,6 +76,12 @@ docs: build ## what is made from the code: pages, schema, pictures, man pages, c
 docs-check: build ## that the picture in the README is that of today; the rest is tested in spec
 	@bin/tombolo draw examples/home.yaml 2>/dev/null | cmp - docs/home.svg || { echo "hint: make docs"; exit 1; }
 	@go run ./cmd/docs bin/docs
+
+TRUTH ?= 50
+
+truth: deps-test ## TRUTH random networks in the lab, real packets against what the tracer says; from a printed seed
+	@seed=$${TOMBOLO_SEED:-$$(date +%s)}; echo "TOMBOLO_SEED=$$seed"; \
+		TOMBOLO_SEED=$$seed TOMBOLO_TRUTH_NETWORKS=$(TRUTH) TOMBOLO_TRUTH_FLOWS=250 go test -count=1 -timeout 12h -v -run 'TestTraceIsTrue$$' ./internal/cli
 
 golden: ## write the golden files anew
 	go test ./internal/compile ./internal/plan ./internal/draw ./internal/spec -update

@@ -75,7 +75,7 @@ The exit code is 0 if it is delivered and answered, and 2 if it is lost.`,
 
 // worldOf is what the file describes, with what does not work, and where devices are.
 func worldOf(n *spec.Network, down, at []string) (learned.World, error) {
-	w := learned.World{Doors: map[string]string{}}
+	w := learned.World{Doors: map[string]string{}, Takes: map[string][]netip.Prefix{}}
 	devices, err := standIns(n)
 	if err != nil {
 		return w, err
@@ -102,7 +102,7 @@ func worldOf(n *spec.Network, down, at []string) (learned.World, error) {
 	w.Dead = func(site, device string) bool { return dead[[2]string{site, device}] || dead[[2]string{site, ""}] }
 	if n.Clients != nil {
 		for _, d := range n.Clients.Devices {
-			w.Doors[d.Name] = n.Clients.At[0]
+			w.Doors[d.Name], w.Takes[d.Name] = n.Clients.At[0], destinations(n, d.Full)
 		}
 		for i := range n.Sites {
 			if n.Roams(i) {
@@ -121,6 +121,25 @@ func worldOf(n *spec.Network, down, at []string) (learned.World, error) {
 		w.Doors[device] = site
 	}
 	return w, nil
+}
+
+// destinations are what a roaming device sends into its tunnel; nil: everything.
+func destinations(n *spec.Network, full bool) []netip.Prefix {
+	if full {
+		return nil
+	}
+	out := []netip.Prefix{n.Overlay, n.Overlay6, n.Clients.Pool}
+	for i := range n.Sites {
+		for _, l := range n.Sites[i].LANs {
+			for _, m := range l.Prefixes {
+				out = append(out, m.Outside())
+			}
+		}
+		for _, segment := range n.Sites[i].Babel {
+			out = append(out, segment.Accept...)
+		}
+	}
+	return out
 }
 
 // standIns gives every site and device without a key one that stands for it: where packets go

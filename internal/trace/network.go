@@ -32,8 +32,9 @@ type owner struct {
 type roamer struct {
 	name      string
 	addresses []netip.Addr
-	door      *router // nil: it is nowhere
-	device    string  // of the door
+	takes     []netip.Prefix // nil: all
+	door      *router        // nil: it is nowhere
+	device    string         // of the door
 }
 
 // router is one of them.
@@ -92,8 +93,9 @@ func New(w learned.World) (*Network, error) {
 			return nil, fmt.Errorf("site %s: %w", s.Site, err)
 		}
 		n.routers[s.Site], n.names = r, append(n.names, s.Site)
-		for _, u := range r.uplinks {
-			for _, a := range u.addresses {
+		for device := range r.uplinks {
+			x, _ := leases(s.Site, device)
+			for _, a := range x.addresses {
 				n.public[a.Addr()] = r
 			}
 		}
@@ -218,6 +220,11 @@ func (r *router) main(leases func(site, device string) (uplink, bool)) {
 		if !ok {
 			continue
 		}
+		if r.dead(u.Device) && u.DHCP && u.Check == nil { // no carrier: the client has given its lease up
+			four := func(a netip.Addr) bool { return a.Is4() }
+			x.addresses = slices.DeleteFunc(slices.Clone(x.addresses), func(a netip.Prefix) bool { return four(a.Addr()) })
+			x.gateways = slices.DeleteFunc(slices.Clone(x.gateways), four)
+		}
 		r.uplinks[u.Device] = &x
 		r.mtu[u.Device] = u.MTU
 		for _, a := range x.addresses {
@@ -307,7 +314,7 @@ func (n *Network) enter(w learned.World) {
 		for _, d := range r.state.Clients.Devices {
 			x := n.devices[d.Name]
 			if x == nil {
-				x = &roamer{name: d.Name}
+				x = &roamer{name: d.Name, takes: w.Takes[d.Name]}
 				for _, p := range d.Addresses {
 					if p.IsSingleIP() {
 						x.addresses = append(x.addresses, p.Addr())

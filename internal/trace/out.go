@@ -92,7 +92,12 @@ func (w *walk) provider(r *router, p *packet, u *uplink) {
 // outside is the Internet.
 func (w *walk) outside(p *packet) {
 	if o := w.n.public[p.Dst]; o != nil {
-		w.arrives(o, p, o.local[p.Dst])
+		device, has := o.local[p.Dst]
+		if !has {
+			w.loses(nil, RouteStage, p, fmt.Sprintf("%s was leased to %s, which has lost its carrier", p.Dst, o.name), "")
+			return
+		}
+		w.arrives(o, p, device)
 		return
 	}
 	if p.Dst.IsPrivate() {

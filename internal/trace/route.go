@@ -135,6 +135,9 @@ func (w *walk) lookup(r *router, p *packet, iif, oif string) way {
 			w.passed(r, p, x, "the table throws it back")
 			continue
 		}
+		if len(hops) > 1 && w.depth == 0 {
+			found = hops[w.choose(len(hops))]
+		}
 		w.step(r, Rule, p, func() (string, string) { return describeRule(&x.Rule), "" })
 		w.step(r, RouteStage, p, func() (string, string) { return describeRoute(found), whyRoute(found, hops) })
 		return way{route: found, hops: hops, rule: x}

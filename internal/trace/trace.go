@@ -27,6 +27,44 @@ func (n *Network) Verdict(f Flow) Verdict {
 // quiet walks are used again, so that to follow a flow costs next to no memory.
 var quiet = sync.Pool{New: func() any { return new(walk) }}
 
+// mostPossible bounds Possible: a network with more ways than that is not made by hand.
+const mostPossible = 64
+
+// Possible is Trace for every way that a flow may take: where a route has several next hops, a
+// real router goes by one of them, which it chooses by a hash that nobody can foresee.
+func (n *Network) Possible(f Flow) []Trace {
+	var out []Trace
+	var choices []choice
+	for len(out) < mostPossible {
+		w := &walk{n: n, record: true, choices: choices}
+		v := w.flow(f)
+		out = append(out, Trace{There: w.there, Back: w.steps, Verdict: v, Hops: w.hopsThere, HopsBack: w.hops})
+		choices = w.choices[:w.chosen]
+		for len(choices) > 0 && choices[len(choices)-1].last() {
+			choices = choices[:len(choices)-1]
+		}
+		if len(choices) == 0 {
+			break
+		}
+		choices[len(choices)-1].taken++
+	}
+	return out
+}
+
+// choice is one that a walk made between next hops.
+type choice struct{ taken, of int }
+
+func (c choice) last() bool { return c.taken+1 == c.of }
+
+// choose takes one of several next hops: as it is told, else the first.
+func (w *walk) choose(of int) int {
+	if w.chosen == len(w.choices) {
+		w.choices = append(w.choices, choice{of: of})
+	}
+	w.chosen++
+	return w.choices[w.chosen-1].taken
+}
+
 // flow walks both ways.
 func (w *walk) flow(f Flow) Verdict {
 	p := &packet{Packet: Packet{Src: f.From.Addr, Dst: f.To, Protocol: f.Protocol, SrcPort: ephemeral, DstPort: f.Port, Size: f.Size}}
@@ -35,6 +73,12 @@ func (w *walk) flow(f Flow) Verdict {
 	}
 	w.conns.reset()
 	w.left, w.end, w.hops, w.hopsThere = mostHops, end{}, w.hops[:0], w.hopsThere[:0]
+	if w.chosen = 0; !w.record {
+		w.choices = w.choices[:0]
+	}
+	if d := w.n.devices[f.From.Name]; f.From.Kind == Device && d != nil && !d.has(f.To) {
+		f.From = Place{Kind: Internet} // it goes there by itself, past this network
+	}
 	w.begins(f.From, p)
 	w.there, w.steps = w.steps, nil
 	w.hopsThere, w.hops = w.hops, w.hopsThere

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"tombolo/internal/compile"
+	"tombolo/internal/key"
 	"tombolo/internal/spec"
 	"tombolo/internal/trace"
 	"tombolo/internal/trace/learned"
@@ -34,7 +35,7 @@ func build(t testing.TB, text string, change func(*learned.World)) *trace.Networ
 	if n == nil {
 		t.Fatal(diagnostics)
 	}
-	w := learned.World{Routers: compile.All(n, compile.Options{}), Doors: map[string]string{}}
+	w := learned.World{Routers: compile.All(n, compile.Options{Keys: map[string]key.Public{"phone": {1}, spec.AccessKey: {2}}}), Doors: map[string]string{}}
 	if change != nil {
 		change(&w)
 	}
@@ -67,26 +68,31 @@ func TestVerdicts(t *testing.T) {
 		{"from a router", trace.Flow{From: trace.Place{Kind: trace.Router, Site: "b"}, To: netip.MustParseAddr("10.9.0.3"), Protocol: trace.ICMP}, "c"},
 		{"nobody has it", trace.Flow{From: host("b", "10.2.0.10"), To: netip.MustParseAddr("10.77.0.1"), Protocol: trace.ICMP}, "outside route the Internet has no way"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			quick, got := n.Verdict(c.Flow), n.Trace(c.Flow)
-			if quick != got.Verdict {
-				t.Errorf("without steps the verdict is %+v, with them %+v", quick, got.Verdict)
-			}
-			v := got.Verdict
-			if v.Delivered && v.At == c.want {
-				return
-			}
-			words := strings.SplitN(c.want, " ", 3)
-			router := v.Router
-			if router == "" {
-				router = "outside"
-			}
-			if v.Delivered || len(words) < 3 || router != words[0] || string(v.Stage) != words[1] || !strings.Contains(v.Reason, words[2]) {
-				t.Errorf("%+v, want %s", v, c.want)
-				for _, s := range append(got.There, got.Back...) {
-					t.Logf("%s %s: %s (%s) %+v", s.Router, s.Stage, s.Text, s.Why, s.Packet)
-				}
-			}
-		})
+		t.Run(c.name, func(t *testing.T) { check(t, n, c.Flow, c.want) })
+	}
+}
+
+// check compares a flow's verdict with who should answer; or with where it should be lost, and a
+// part of the reason.
+func check(t *testing.T, n *trace.Network, f trace.Flow, want string) {
+	t.Helper()
+	quick, got := n.Verdict(f), n.Trace(f)
+	if quick != got.Verdict {
+		t.Errorf("without steps the verdict is %+v, with them %+v", quick, got.Verdict)
+	}
+	v := got.Verdict
+	if v.Delivered && v.At == want {
+		return
+	}
+	words := strings.SplitN(want, " ", 3)
+	router := v.Router
+	if router == "" {
+		router = "outside"
+	}
+	if v.Delivered || len(words) < 3 || router != words[0] || string(v.Stage) != words[1] || !strings.Contains(v.Reason, words[2]) {
+		t.Errorf("%+v, want %s", v, want)
+		for _, s := range append(got.There, got.Back...) {
+			t.Logf("%s %s: %s (%s) %+v", s.Router, s.Stage, s.Text, s.Why, s.Packet)
+		}
 	}
 }

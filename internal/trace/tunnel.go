@@ -60,10 +60,19 @@ func takes(links []link, peer string, src netip.Addr) bool {
 	return l != nil && l.peer.Name == peer
 }
 
+// has reports whether an address is behind a device's tunnel, as it sees that.
+func (d *roamer) has(a netip.Addr) bool {
+	return d.takes == nil || slices.ContainsFunc(d.takes, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
 // toDevice hands a packet to a roaming device.
 func (w *walk) toDevice(r *router, p *packet, l *link) {
 	if l.down {
 		w.loses(r, Outer, p, fmt.Sprintf("%s is not at this door", l.roamer.name), "")
+		return
+	}
+	if !l.roamer.has(p.Src) {
+		w.loses(r, AllowedIPs, p, fmt.Sprintf("%s takes nothing from %s: its tunnel is for the network alone", l.roamer.name, p.Src), "`full: true` of the device")
 		return
 	}
 	w.delivers(r, p, Place{Kind: Device, Name: l.roamer.name, Addr: p.Dst})

@@ -45,6 +45,9 @@ type walk struct {
 		device string
 	}
 
+	choices []choice // between next hops, in the order in which they come up
+	chosen  int      // of them
+
 	there     []Step // while it is on its way back: those of the way there
 	hopsThere []Hop
 }
@@ -139,6 +142,7 @@ func (w *walk) arrives(r *router, p *packet, device string) {
 	to := w.lookup(r, p, device, "")
 	if to.local != "" {
 		if w.hook(r, ruleset.Input, p, e, reply, state, device, "") {
+			w.translateKnown(r, ruleset.Input, p, e, reply, state) // after what filters it (nf_nat_core.c)
 			e.placed = true
 			w.delivers(r, p, Place{Kind: Router, Site: r.name, Addr: p.Dst})
 		}
@@ -206,7 +210,9 @@ func (w *walk) connection(r *router, p *packet) (e *entry, reply bool, state str
 
 // hook has the ruleset and conntrack look at a packet, and reports whether it goes on.
 func (w *walk) hook(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, state, in, out string) bool {
-	w.translateKnown(r, h, p, e, reply, state)
+	if h != ruleset.Input {
+		w.translateKnown(r, h, p, e, reply, state)
+	}
 	if r.table == nil {
 		return true
 	}
@@ -286,7 +292,7 @@ func (w *walk) translateKnown(r *router, h ruleset.Hook, p *packet, e *entry, re
 			p.Dst, p.DstPort = to.dst, to.to
 			w.step(r, DNAT, p, func() (string, string) { return "to " + addrPort(p.Dst, p.DstPort), "as conntrack remembers" })
 		}
-	case ruleset.Postrouting:
+	case ruleset.Postrouting, ruleset.Input:
 		if p.Src != to.src || p.SrcPort != to.from {
 			p.Src, p.SrcPort = to.src, to.from
 			w.step(r, SNAT, p, func() (string, string) { return "from " + addrPort(p.Src, p.SrcPort), "as conntrack remembers" })
@@ -375,8 +381,10 @@ func (w *walk) sourceIsRight(r *router, p *packet, device string) bool {
 func (w *walk) back(r *router, p *packet, device string) bool {
 	record := w.record
 	w.record = false
+	w.depth++ // it goes nowhere: no next hop is chosen for it
 	answer := packet{Packet: Packet{Src: p.Dst, Dst: p.Src, Protocol: p.Protocol}}
 	to := w.lookup(r, &answer, "lo", "")
 	w.record = record
+	w.depth--
 	return to.route != nil && slices.ContainsFunc(to.hops, func(h *state.Route) bool { return h.Device == device })
 }

@@ -47,6 +47,10 @@ type World struct {
 	// Doors says at which site a roaming device is, by name. One that is not in it is nowhere.
 	Doors map[string]string
 
+	// Takes is what a roaming device sends into its tunnel, and takes out of it, by name: the
+	// AllowedIPs of its configuration. Of one that is not in it, everything.
+	Takes map[string][]netip.Prefix
+
 	// Uplinks says what an uplink has beside what the state says of it, as a lease gives it. An
 	// uplink with addresses and without any gateway needs none. Nil: nothing.
 	Uplinks func(site, device string) (addresses []netip.Prefix, gateways []netip.Addr)
