@@ -78,13 +78,25 @@ func (l *truth) run(flows int) (asked int) {
 		l.do(l.lab.Heal(l.Context(), l.down[0], l.down[1]))
 		l.down = [2]string{}
 	}
+	if l.phone && len(l.doors) > 1 {
+		i := slices.Index(l.doors, l.world.Doors["phone"])
+		l.world.Doors["phone"] = l.doors[(i+1)%len(l.doors)]
+		l.roam("phone", l.world.Doors["phone"])
+		asked += l.compare("after the phone has moved to "+l.world.Doors["phone"], flows/4)
+	}
 	for _, s := range l.sites {
 		if len(s.uplinks) < 2 {
 			continue
 		}
 		l.dead = [2]string{s.name, s.uplinks[l.IntN(2)]}
-		l.do(l.lab.Carrier(l.Context(), l.dead[0], l.dead[1], false))
-		asked += l.compare(fmt.Sprintf("while %s has no carrier on %s", l.dead[0], l.dead[1]), flows/2)
+		when := fmt.Sprintf("while %s has no carrier on %s", l.dead[0], l.dead[1])
+		if s.checked {
+			when = fmt.Sprintf("while the provider of %s on %s is dead", l.dead[0], l.dead[1])
+			l.do(l.lab.Cut(l.Context(), l.dead[0]+"/"+l.dead[1], ""))
+		} else {
+			l.do(l.lab.Carrier(l.Context(), l.dead[0], l.dead[1], false))
+		}
+		asked += l.compare(when, flows/2)
 		break
 	}
 	return asked
