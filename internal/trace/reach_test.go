@@ -1,11 +1,13 @@
 package trace_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"tombolo/internal/trace"
+	"tombolo/internal/trace/learned"
 )
 
 // everybody is who can be asked about in the network of trace_test.go.
@@ -75,5 +77,30 @@ func TestReachKnowsWhoShouldAnswer(t *testing.T) {
 	}
 	if v := at(m, "a", "c"); !v.Delivered {
 		t.Errorf("a mapped LAN: %+v", v)
+	}
+}
+
+// A walk that nobody watches takes what an earlier one left, and does not look at each tunnel's own
+// packet again.
+func TestVerdictsWithoutStepsAreThoseWithSteps(t *testing.T) {
+	n := build(t, wheel(12, policy(12)), func(w *learned.World) {
+		w.Down = func(a, b string) bool { return a+b == "s0s7" || a+b == "s7s0" }
+		w.Dead = func(site, device string) bool {
+			return site == "s4" && device == "eth0" || site == "s9" && device == ""
+		}
+	})
+	for _, f := range []trace.Flow{{Protocol: trace.ICMP}, {Protocol: trace.TCP, Port: 22}, {Protocol: trace.UDP, Port: 53}} {
+		for i := range 12 {
+			for k := range 13 {
+				g := f
+				g.From = host(fmt.Sprintf("s%d", i), fmt.Sprintf("10.1.%d.10", i))
+				if g.To = netip.AddrFrom4([4]byte{10, 1, byte(k), 10}); k == 12 {
+					g.To = netip.MustParseAddr("8.8.8.8")
+				}
+				if quick, full := n.Verdict(g), n.Trace(g).Verdict; quick != full {
+					t.Fatalf("s%d to %s: without steps %+v, with them %+v", i, g.To, quick, full)
+				}
+			}
+		}
 	}
 }
