@@ -119,18 +119,7 @@ func TestWrittenPolicyDecidesAsTheRulesDo(t *testing.T) {
 		r := rand.New(rand.NewPCG(uint64(seed), 11))
 		n := manySites(t, 6)
 		n.Policy = randomPolicy(n, 1+r.IntN(40), 6, r)
-		for k := range n.Policy.Rules {
-			x := &n.Policy.Rules[k]
-			if r.IntN(3) == 0 { // neighbours
-				x.To = group(n, 0, 1+r.IntN(3))
-			}
-			if r.IntN(3) == 0 { // enough ports for a chain
-				x.Ports = nil
-				for port := 40; port < 40+2*r.IntN(40); port += 2 {
-					x.Ports = append(x.Ports, spec.PolicyPort{Protocol: []string{"tcp", "udp"}[r.IntN(2)], Ports: spec.PortRange{First: port, Last: port}})
-				}
-			}
-		}
+		somePorts(n, r)
 		c := newCompiler(n, Options{})
 		all := c.allPrefixes()
 		var b strings.Builder

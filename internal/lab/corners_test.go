@@ -18,7 +18,7 @@ func TestCorners(t *testing.T) {
 	inet := node(t, l, "inet")
 	for _, from := range []string{"a", "b", "c", "d", "e", "a-site-with-a-long-name"} {
 		for _, to := range []netip.Addr{inet.Addr(), inet.Addr6()} {
-			if !reaches(t, l, from, to) {
+			if !answers(t, l, from, to) {
 				t.Errorf("%s does not reach %s", from, to)
 			}
 		}
@@ -26,7 +26,7 @@ func TestCorners(t *testing.T) {
 	for _, to := range []string{"203.0.113.77", "203.0.113.9", "2001:db8:77::9", "198.51.100.5", "203.0.113.10", "2001:db8:88::10"} {
 		for _, from := range []string{"inet", "b", "e"} {
 			if from != "e" || to != "198.51.100.5" {
-				if !reaches(t, l, from, addr(to)) {
+				if !answers(t, l, from, addr(to)) {
 					t.Errorf("%s does not reach %s", from, to)
 				}
 			}
@@ -41,15 +41,15 @@ func TestCorners(t *testing.T) {
 	in(t, l, long, "ip route add default via 198.18.7.1 dev eth1 table 207")
 	in(t, l, long, "ip rule add from 198.18.7.2 lookup 207")
 	for _, from := range []string{"inet", "b", "e"} {
-		if !reaches(t, l, from, addr("198.18.7.2")) {
+		if !answers(t, l, from, addr("198.18.7.2")) {
 			t.Errorf("%s does not reach the second uplink", from)
 		}
 	}
 	// a and c share a wire: no router is between them. b is on another one.
-	if !reaches(t, l, "a", addr("192.168.1.3")) || !reaches(t, l, "b", addr("192.168.1.1")) || reaches(t, l, "b", addr("192.168.1.3")) {
+	if !answers(t, l, "a", addr("192.168.1.3")) || !answers(t, l, "b", addr("192.168.1.1")) || reaches(t, l, "b", addr("192.168.1.3")) {
 		t.Error("the wire of a and c is not what it should be")
 	}
-	if !reaches(t, l, "a.host", addr("fd00:a::1")) || !reaches(t, l, "b.host-guests", addr("10.3.0.1")) {
+	if !answers(t, l, "a.host", addr("fd00:a::1")) || !answers(t, l, "b.host-guests", addr("10.3.0.1")) {
 		t.Error("a LAN does not work")
 	}
 	if got := in(t, l, long, "cat /sys/class/net/eth0/mtu"); got != "1400" {
@@ -93,7 +93,7 @@ func TestThirtySitesComeUpSoon(t *testing.T) {
 	}
 	for i := range 30 {
 		from, to := fmt.Sprintf("s%d", i), node(t, l, fmt.Sprintf("s%d", (i+1)%30))
-		if !reaches(t, l, from, to.Addr()) || !reaches(t, l, from, to.Addr6()) {
+		if !answers(t, l, from, to.Addr()) || !answers(t, l, from, to.Addr6()) {
 			t.Errorf("%s does not reach %s", from, to.Name)
 		}
 	}

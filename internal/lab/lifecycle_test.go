@@ -124,7 +124,7 @@ func TestUpCleansAfterADeadLab(t *testing.T) {
 	if want := `lab "again" is up already, or comes up just now; "lab down" takes it away`; err == nil || err.Error() != want {
 		t.Errorf("a second lab of that name: %v, want %s", err, want)
 	}
-	if !reaches(t, l, "op1", addr("198.18.0.10")) {
+	if !answers(t, l, "op1", addr("198.18.0.10")) {
 		t.Error("the second attempt hurt the lab that is up")
 	}
 	if err := Down(t.Context(), "again"); err != nil {
@@ -234,14 +234,14 @@ func TestLabsSideBySide(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := addr("198.18.0.10")
-	if reaches(t, a, "op1", to) || !reaches(t, b, "op1", to) {
+	if reaches(t, a, "op1", to) || !answers(t, b, "op1", to) {
 		t.Error("cutting a path in one lab did so in the other, or in none")
 	}
 	kill(t, a, unix.SIGKILL)
 	if err := Down(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	if !reaches(t, b, "op1", to) || len(running(t)) < 4 {
+	if !answers(t, b, "op1", to) || len(running(t)) < 4 {
 		t.Error("taking one lab down hurt the other")
 	}
 	if labs, err := List(); err != nil || len(labs) != 1 || labs[0].Name != "b" || labs[0].Network != "home" || !labs[0].Alive {

@@ -90,6 +90,17 @@ func fastest(t testing.TB, l *Lab, from string, to netip.Addr) time.Duration {
 	return best
 }
 
+// answers is reaches where an answer is expected: this machine may be busy.
+func answers(t testing.TB, l *Lab, from string, to netip.Addr) bool {
+	t.Helper()
+	for range 10 {
+		if reaches(t, l, from, to) {
+			return true
+		}
+	}
+	return false
+}
+
 // reaches reports whether a ping is answered soon.
 func reaches(t testing.TB, l *Lab, from string, to netip.Addr) bool {
 	t.Helper()
@@ -208,7 +219,7 @@ func nodesAreMachines(t *testing.T, l *Lab) {
 
 func lansAreWired(t *testing.T, l *Lab) {
 	for _, to := range []string{"192.168.36.1"} {
-		if !reaches(t, l, "op2.host", addr(to)) {
+		if !answers(t, l, "op2.host", addr(to)) {
 			t.Errorf("op2.host does not reach its router at %s", to)
 		}
 	}
@@ -249,7 +260,7 @@ func cutAndHeal(t *testing.T, l *Lab) {
 			t.Errorf("op1 reaches %s, from which it is cut", to)
 		}
 	}
-	if !reaches(t, l, "op1", op3.Addr()) {
+	if !answers(t, l, "op1", op3.Addr()) {
 		t.Error("op1 does not reach op3, from which it is not cut")
 	}
 	must(l.Cut(t.Context(), "op3", ""))
@@ -257,7 +268,7 @@ func cutAndHeal(t *testing.T, l *Lab) {
 		t.Error("op3 is reached, which is cut off")
 	}
 	must(l.Heal(t.Context(), "inet", "op1"))
-	if !reaches(t, l, "op1", inet.Addr()) || reaches(t, l, "inet", op3.Addr()) {
+	if !answers(t, l, "op1", inet.Addr()) || reaches(t, l, "inet", op3.Addr()) {
 		t.Error("healing one path healed no path, or another one")
 	}
 	must(l.Heal(t.Context(), "op3", ""))
@@ -311,7 +322,7 @@ func addressesAreLeased(t *testing.T, l *Lab) {
 		if out := in(t, l, "op2.host", "getent ahostsv4 op1.example.net"); !strings.HasPrefix(out, got.Addr().String()+" ") {
 			t.Errorf("the name leads to %q", out)
 		}
-		if !reaches(t, l, "inet", got.Addr()) || !reaches(t, l, "op1", inet.Addr()) {
+		if !answers(t, l, "inet", got.Addr()) || !answers(t, l, "op1", inet.Addr()) {
 			t.Error("the new address does not work")
 		}
 		if rtt := fastest(t, l, "op3", got.Addr()); rtt < 27*time.Millisecond {

@@ -152,20 +152,20 @@ func aDeadProviderSaysNothing(t *testing.T, l *Lab) {
 	if reaches(t, l, "inet", addr("211.200.0.2")) {
 		t.Error("what is cut off is reached")
 	}
-	if !reaches(t, l, "office", addr("58.56.0.1")) {
+	if !answers(t, l, "office", addr("58.56.0.1")) {
 		t.Error("the other provider is dead too")
 	}
 	// To heal one path is enough for the provider to live.
 	if err := l.Heal(t.Context(), "check-1", "office"); err != nil {
 		t.Fatal(err)
 	}
-	if !reaches(t, l, "office", gateway) || !reaches(t, l, "office", check.Addr()) || reaches(t, l, "office", node(t, l, "inet").Addr()) {
+	if !answers(t, l, "office", gateway) || !answers(t, l, "office", check.Addr()) || reaches(t, l, "office", node(t, l, "inet").Addr()) {
 		t.Error("healing one path healed none, or more")
 	}
 	if err := l.Heal(t.Context(), "office/eth1", ""); err != nil {
 		t.Fatal(err)
 	}
-	if !reaches(t, l, "office", node(t, l, "inet").Addr()) {
+	if !answers(t, l, "office", node(t, l, "inet").Addr()) {
 		t.Error("the provider does not come back")
 	}
 }
@@ -187,12 +187,12 @@ func carrierIsLost(t *testing.T, l *Lab) {
 		t.Fatal(err)
 	}
 	for _, to := range []netip.Addr{check.Addr(), check.Addr6(), addr("211.200.0.1")} {
-		if !reaches(t, l, "office", to) {
+		if !answers(t, l, "office", to) {
 			t.Errorf("office does not reach %s", to)
 		}
 	}
 	for _, to := range node(t, l, "office").Devices[0].Addresses {
-		if !reaches(t, l, "inet", to.Addr()) {
+		if !answers(t, l, "inet", to.Addr()) {
 			t.Errorf("%s is not reached", to)
 		}
 	}
@@ -215,7 +215,7 @@ func dhcpFollowsTheCarrier(t *testing.T, l *Lab) {
 	if err := l.Carrier(t.Context(), "branch", "", true); err != nil {
 		t.Fatal(err)
 	}
-	if !reaches(t, l, "branch", inet.Addr()) || !reaches(t, l, "branch", inet.Addr6()) {
+	if !answers(t, l, "branch", inet.Addr()) || !answers(t, l, "branch", inet.Addr6()) {
 		t.Error("branch does not come back")
 	}
 	// Its old address is nobody's once it has another.
@@ -262,7 +262,7 @@ func TestRoutedPrefixes(t *testing.T) {
 			from string
 			to   netip.Addr
 		}{{"office.host", inet.Addr()}, {"office.host", inet.Addr6()}, {"inet", host.Addr()}, {"inet", host.Addr6()}} {
-			if !reaches(t, l, c.from, c.to) {
+			if !answers(t, l, c.from, c.to) {
 				t.Errorf("%s does not reach %s", c.from, c.to)
 			}
 		}
@@ -290,7 +290,7 @@ func TestSharedWireIsCountedApart(t *testing.T) {
 	}
 	l := up(t, routers, File{})
 	inet := node(t, l, "inet")
-	if !reaches(t, l, "a", addr("192.0.2.3")) || !reaches(t, l, "b", inet.Addr()) {
+	if !answers(t, l, "a", addr("192.0.2.3")) || !answers(t, l, "b", inet.Addr()) {
 		t.Error("the wire does not work")
 	}
 	in(t, l, "b", "ip address add 10.0.0.1/32 dev lo")
@@ -303,7 +303,7 @@ func TestSharedWireIsCountedApart(t *testing.T) {
 	if err := l.Cut(t.Context(), "b", ""); err != nil {
 		t.Fatal(err)
 	}
-	if reaches(t, l, "b", addr("192.0.2.1")) || !reaches(t, l, "a", addr("192.0.2.1")) || !reaches(t, l, "a", addr("192.0.2.3")) {
+	if reaches(t, l, "b", addr("192.0.2.1")) || !answers(t, l, "a", addr("192.0.2.1")) || !answers(t, l, "a", addr("192.0.2.3")) {
 		t.Error("not b alone is cut from its provider, or from a too")
 	}
 	if err := l.Heal(t.Context(), "b", ""); err != nil {
@@ -314,7 +314,7 @@ func TestSharedWireIsCountedApart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !reaches(t, l, "b", inet.Addr()) || !reaches(t, l, "b", inet.Addr6()) {
+	if !answers(t, l, "b", inet.Addr()) || !answers(t, l, "b", inet.Addr6()) {
 		t.Error("b does not come back")
 	}
 }

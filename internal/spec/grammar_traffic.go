@@ -89,7 +89,7 @@ var exitRecord = record[exitDecl]{
 			doc: "Whose traffic: sites (which means their LANs), `clients` or single devices, or prefixes of LANs; one or a list. A plain site can be one only if it enters like a device."},
 			into(oneOrMore(text("a site, a device, `clients` or a prefix"), "what the exit is for, or a list"), func(e *exitDecl) *at[[]at[string]] { return &e.from })},
 		{entry{key: "via", concept: "exit", required: true, also: []string{"through", "to", "gateway"}, example: "[op1, op3]",
-			doc: "The sites where it leaves, in order of preference: the first whose uplink works. One or a list of at most 14. A site with static routing is one only for static sites that links of static sites join to it."},
+			doc: "The sites where it leaves, in order of preference: the first whose uplink works. One or a list of at most 6. A site with static routing is one only for static sites that links of static sites join to it."},
 			into(oneOrMore(siteName, "one site or a list of them"), func(e *exitDecl) *at[[]at[string]] { return &e.via })},
 		{entry{key: "otherwise", concept: "exit", also: []string{"else", "fallback"}, example: "block",
 			doc: "What happens while none of these works: `local` (the default), the traffic leaves by the site's own uplink; or `block`, it does not leave, in IPv4 and IPv6."},

@@ -75,6 +75,8 @@ func (r *report) checkDevice(p Pos, name string) bool {
 		r.err(p, codeBadDevice, "`ip link` lists the devices", "device %q: no device has a name longer than %d characters", clip(name), maxInterface)
 	case strings.ContainsFunc(name, func(c rune) bool { return c == '/' || c == ':' || c <= ' ' || c > '~' || c == '"' }):
 		r.err(p, codeBadDevice, "`ip link` lists the devices", "device %q: a name of a device has no spaces, slashes or colons", clip(name))
+	case strings.ContainsAny(name, `*\`):
+		r.err(p, codeBadDevice, "write each device by its whole name", "device %q: nftables would take this for more than one", clip(name))
 	case name == "lo":
 		r.err(p, codeBadDevice, "`ip link` lists the devices", "device %q is the loopback device, which leads nowhere", name)
 	default:

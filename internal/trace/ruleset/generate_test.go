@@ -58,15 +58,7 @@ func (g *generator) tests(a abilities, family string, n int) string {
 		case 0:
 			add("%s %s%s", g.pick("iifname", "oifname"), g.not(), g.list(generatedDevices...))
 		case 1, 2, 3:
-			what := g.pick("saddr", "daddr")
-			switch {
-			case g.one(4):
-				add("%s %s @inside%s", family, what, map[string]string{"ip": "4", "ip6": "6"}[family])
-			case family == "ip":
-				add("ip %s %s%s", what, g.not(), g.list(generated4...))
-			default:
-				add("ip6 %s %s%s", what, g.not(), g.list(generated6...))
-			}
+			add("%s", g.address(family))
 		case 4:
 			add("ct state %s", g.pick("established,related", "new", "related", "invalid", "new,invalid", "established"))
 		case 5:
@@ -82,38 +74,61 @@ func (g *generator) tests(a abilities, family string, n int) string {
 		case 10:
 			add("meta nfproto %s", map[string]string{"ip": "ipv4", "ip6": "ipv6"}[family])
 		case 11:
-			if protocol == "" {
-				protocol = "l4"
-				add("meta l4proto %s", g.list("icmp", "ipv6-icmp", "tcp"))
-			}
-		case 12:
-			if protocol == "" || protocol == "tcp" || protocol == "udp" {
-				if protocol == "" {
-					protocol = g.pick("tcp", "udp")
-				}
-				add("%s dport %s%s", protocol, g.not(), g.list(generatedPorts...))
-			}
-		case 13:
-			if protocol == "" || protocol == "tcp" {
-				protocol = "tcp"
-				add("tcp flags %s", g.pick("syn / syn,rst", "& (syn | ack) != syn", "& (syn | ack) == syn", "syn,ack / syn,ack"))
-			}
-		case 14:
 			switch {
 			case a.missing && g.one(3):
 				add("fib saddr . iif oif missing")
 			case a.fib:
 				add("fib %s type local", g.pick("saddr", "daddr"))
-			case protocol == "" && family == "ip6":
-				protocol = "icmpv6"
-				add("icmpv6 type %s", g.list("echo-request", "echo-reply", "nd-router-solicit", "destination-unreachable"))
-			case protocol == "" && family == "ip":
-				protocol = "icmp"
-				add("%s", g.pick("ip protocol icmp", "icmp type echo-request", "ip protocol igmp"))
+			}
+		default:
+			var test string
+			if test, protocol = g.transport(family, protocol); test != "" {
+				add("%s", test)
 			}
 		}
 	}
 	return strings.Join(out, " ")
+}
+
+func (g *generator) address(family string) string {
+	what := g.pick("saddr", "daddr")
+	switch {
+	case g.one(4):
+		return fmt.Sprintf("%s %s @inside%s", family, what, map[string]string{"ip": "4", "ip6": "6"}[family])
+	case family == "ip":
+		return fmt.Sprintf("ip %s %s%s", what, g.not(), g.list(generated4...))
+	}
+	return fmt.Sprintf("ip6 %s %s%s", what, g.not(), g.list(generated6...))
+}
+
+// transport writes a test of a protocol, where none of another stands before it, and returns it
+// with the protocol that stands there then.
+func (g *generator) transport(family, protocol string) (test, then string) {
+	switch g.IntN(4) {
+	case 0:
+		if protocol == "" {
+			return "meta l4proto " + g.list("icmp", "ipv6-icmp", "tcp"), "some"
+		}
+	case 1:
+		if protocol == "" {
+			protocol = g.pick("tcp", "udp")
+		}
+		if protocol == "tcp" || protocol == "udp" {
+			return protocol + " dport " + g.not() + g.list(generatedPorts...), protocol
+		}
+	case 2:
+		if protocol == "" || protocol == "tcp" {
+			return "tcp flags " + g.pick("syn / syn,rst", "& (syn | ack) != syn", "& (syn | ack) == syn", "& (syn | ack) == ack", "syn,ack / syn,ack"), "tcp"
+		}
+	case 3:
+		switch {
+		case protocol == "" && family == "ip6":
+			return "icmpv6 type " + g.list("echo-request", "echo-reply", "nd-router-solicit", "destination-unreachable"), "icmp"
+		case protocol == "" && family == "ip":
+			return g.pick("ip protocol icmp", "icmp type echo-request", "ip protocol igmp"), "icmp"
+		}
+	}
+	return "", protocol
 }
 
 // verdict writes one; jumps lead to chains that came before.
@@ -143,7 +158,15 @@ func (g *generator) branch(a abilities, family string, to []string) string {
 		}
 		return " vmap { " + strings.Join(out, ", ") + " }"
 	}
-	switch g.IntN(5) {
+	switch g.IntN(8) {
+	case 5:
+		var pairs []string
+		for _, from := range generatedDevices {
+			pairs = append(pairs, from+" . "+g.pick(generatedDevices...))
+		}
+		return "iifname . oifname" + elements(pairs)
+	case 6, 7:
+		return family + g.pick(" saddr", " daddr") + " . meta l4proto . th dport" + elements(g.boxes(family))
 	case 0:
 		return g.pick("iifname", "oifname") + elements(generatedDevices)
 	case 1:
@@ -156,6 +179,19 @@ func (g *generator) branch(a abilities, family string, to []string) string {
 		return "ip" + what + elements(generated4)
 	}
 	return "ip6" + what + elements(generated6)
+}
+
+// boxes are elements with addresses and ports of which no two overlap, though the addresses do.
+func (g *generator) boxes(family string) []string {
+	addresses := map[string][]string{
+		"ip":  {"10.1.0.0-10.4.0.99", "10.1.0.0/24", "10.4.0.0-10.61.1.10", "10.4.0.120", "10.61.1.0/24"},
+		"ip6": {"fd00:1::-fd00:2::40", "fd00:1::/64", "fd00:2::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fd00:2::41", "fd61:1::/64"},
+	}[family]
+	var out []string
+	for _, ports := range []string{"tcp . 1-79", "tcp . 80", "tcp . 81-442", "udp . 53", "udp . 54-65535", "tcp . 443-65535"} {
+		out = append(out, g.pick(addresses...)+" . "+ports)
+	}
+	return append(out, addresses[3]+" . udp . 0-52")
 }
 
 // translation writes a statement for a nat chain with what stands before it.

@@ -18,7 +18,7 @@ import (
 // networks returns network files by name: compile's golden ones, the examples, and what those lack.
 func networks(t testing.TB) map[string]string {
 	t.Helper()
-	out := map[string]string{"access": access, "strange devices": strangeDevices}
+	out := map[string]string{"access": access, "strange devices": strangeDevices, "beside": beside}
 	golden, err := filepath.Glob("../../compile/testdata/*.txtar")
 	if err != nil || len(golden) == 0 {
 		t.Fatalf("no golden files: %v", err)
@@ -66,12 +66,50 @@ func rulesets(t testing.TB, network string) map[string]string {
 const strangeDevices = `network: a
 overlay: 10.9.0.0/24
 sites:
-  a: {endpoint: 192.0.2.9, lan: {"eth0.2": [10.1.0.0/24, "fd00:1::/64"], "0@x": 10.3.0.0/24}, uplink: {"eth0@x": dhcp, "eth0+x": dhcp, "12": dhcp}}
+  a: {endpoint: 192.0.2.9, lan: {"eth0.2": [10.1.0.0/24, "fd00:1::/64"], "0@x": 10.3.0.0/24, "a;{,(": 10.5.0.0/24, "$b}!": 10.6.0.0/24}, uplink: {"eth0@x": dhcp, "eth0+x": dhcp, "12": dhcp}}
   b: {endpoint: 192.0.2.8, lan: {"br-lan": 10.2.0.0/24}, uplink: {"pppoe-wan!": dhcp}}
 links: mesh
 exits:
   - {for: b, via: a, otherwise: block, router: true}
   - {for: [10.2.0.64/26, 10.1.0.0/25], via: b}
+`
+
+// beside has a policy where sites are joined without a tunnel, by routers that are no sites, and
+// by one that speaks with nobody.
+const beside = `network: beside
+overlay: 10.9.0.0/24
+sites:
+  a:
+    address: 10.9.0.1
+    endpoint: 192.0.2.1
+    lan: {lan0: [10.1.0.0/24, "fd00:1::/64"], lan1: {prefix: 192.168.1.0/24, as: 10.61.0.0/24}, br-core: 10.60.0.0/24}
+    uplink: {eth0: {address: 192.0.2.1/24, gateway: 192.0.2.254}}
+    babel: {br-core: {accept: [10.64.0.0/16, "fd00:64::/32"]}}
+  b: {address: 10.9.0.2, lan: {lan0: 10.2.0.0/24}, uplink: {eth1: {address: 10.60.0.2/24, gateway: 10.60.0.1}}}
+  s: {address: 10.9.0.4, routing: static, endpoint: 192.0.2.4, lan: {lan0: 10.4.0.0/24}}
+  p: {address: 10.9.0.5, kind: plain, endpoint: 192.0.2.5, lan: {lan0: [10.5.0.0/24, 10.6.0.0/24, 10.7.0.0/24, 10.8.0.0/24, "fd00:5::/64"]}}
+  q: {address: 10.9.0.6, kind: plain, endpoint: 192.0.2.6, lan: {lan0: 10.10.0.0/24}}
+links:
+  - {between: [a, b], transport: none, on: {a: br-core, b: eth1}}
+  - [a, s]
+  - [a, p]
+  - [s, q]
+exits:
+  - {for: b, via: a}
+nat:
+  - {at: a, masquerade: b}
+publish:
+  - {at: a, port: 80-82/tcp, to: "10.5.0.9:8080"}
+  - {at: a, port: 53/udp, to: "[fd00:5::9]:53"}
+policy:
+  default: deny
+  rules:
+    - {from: p, to: [a, b, s], allow: [22/tcp, 60000-61000/udp]}
+    - {from: "a:lan0", to: "a:lan1", allow: [80/tcp, 443/tcp]}
+    - {from: internet, to: p, deny: 81/tcp}
+    - {from: internet, to: p, allow: all}
+    - {from: q, to: any, deny: all}
+    - {from: b, to: [q, 10.1.0.64/26], allow: all}
 `
 
 // access has all that is said of who may speak with whom and by which address, in both families.

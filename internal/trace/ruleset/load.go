@@ -13,9 +13,9 @@ func (x *run) load(f field) (uint32, bool) {
 	case daddr4:
 		return number4(x.dst), !x.ip6
 	case iifname:
-		return x.iif, true
+		return x.in(), true
 	case oifname:
-		return x.oif, true
+		return x.out(), true
 	case mark:
 		return p.Mark, true
 	case nfproto:
@@ -28,7 +28,7 @@ func (x *run) load(f field) (uint32, bool) {
 	case protocol4:
 		return uint32(p.Protocol), !x.ip6
 	case twoNames:
-		return x.iif<<16 | x.oif, true
+		return x.in()<<16 | x.out(), true
 	case protoPort:
 		return x.protoPort(), true
 	case fibSaddrLocal:
@@ -48,6 +48,28 @@ func (x *run) load(f field) (uint32, bool) {
 // protoPort is protocol and port. What lies there in other protocols is compared, too, but no set
 // has those.
 func (x *run) protoPort() uint32 { return uint32(x.p.Protocol)<<16 | uint32(x.port) }
+
+// in returns the number of the device that the packet came in by; 0 for one that is not named.
+func (x *run) in() uint32 {
+	if x.iif == unknown {
+		x.iif = 0
+		if x.hook != Output {
+			x.iif = x.t.devices[x.p.IIF]
+		}
+	}
+	return x.iif
+}
+
+// out is in for the device that it leaves by.
+func (x *run) out() uint32 {
+	if x.oif == unknown {
+		x.oif = 0
+		if x.hook != Prerouting && x.hook != Input {
+			x.oif = x.t.devices[x.p.OIF]
+		}
+	}
+	return x.oif
+}
 
 // broadcast is everybody's; that of a subnet is not known here.
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})

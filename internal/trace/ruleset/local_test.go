@@ -1,9 +1,12 @@
 package ruleset_test
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -34,12 +37,9 @@ func TestKernelAgreesAboutTheRoutersOwn(t *testing.T) {
 	for seed := range uint64(25) {
 		texts[fmt.Sprint(seed)] = randomTable(rand.New(rand.NewPCG(seed, 6)))
 	}
-	var all []string
-	for _, text := range texts {
-		all = append(all, text)
-	}
-	x := newRouter(t, all...)
-	for name, text := range texts {
+	x := newRouter(t, slices.Collect(maps.Values(texts))...)
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		text := texts[name]
 		t.Run(name, func(t *testing.T) {
 			x.reset(t, text, rand.New(rand.NewPCG(uint64(len(text)), 9)))
 			count := map[string]int{}
@@ -67,7 +67,7 @@ func (x *router) speak(t *testing.T) string {
 		return "skipped" // it would come in again
 	}
 	x.In(func() {
-		if err := sendFrom(sent); err != nil && err != unix.EPERM && err != unix.EACCES {
+		if err := sendFrom(sent); err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
 			t.Errorf("%+v: %v", sent, err)
 		}
 	})

@@ -10,16 +10,19 @@ type run struct {
 	p        *Packet
 	c        *Conn // nil: none
 	e        Env
+	hook     Hook
 	state    uint32
 	src, dst netip.Addr // as translated by an earlier chain of the hook
 	port     uint16
 	dnat     bool
 	ip6      bool
-	iif, oif uint32 // numbers of the devices
-	steps    []Step
+	iif, oif uint32 // numbers of the devices, unknown before they were asked for
 	record   bool
+	steps    []Step
 	nat      *NAT
 }
+
+const unknown = ^uint32(0)
 
 // Run sends a packet through the base chains of a hook, in the order of their priorities, and
 // writes the marks that they set into p and c. An accept ends one of them, a drop all. Chains for
@@ -27,23 +30,21 @@ type run struct {
 // that says is in the result and, for later chains of the same hook, in force; the caller writes
 // it into packets and connections. Without a connection, c is nil or invalid.
 //
-// Steps are kept if record says so: without, it allocates nothing but a NAT.
+// Steps are kept if record says so: without, it allocates nothing but a NAT, if p and c are used
+// again for the next hook.
 func (t *Table) Run(h Hook, p *Packet, c *Conn, e Env, record bool) Result {
 	if h < 0 || int(h) >= len(t.hooks) {
 		panic("ruleset: there is no " + h.String())
 	}
-	x := run{t: t, p: p, e: e, state: stateInvalid, src: p.Src, dst: p.Dst, port: p.DPort, record: record}
+	x := run{t: t, p: p, e: e, hook: h, state: stateInvalid, src: p.Src, dst: p.Dst, port: p.DPort, iif: unknown, oif: unknown, record: record}
 	x.ip6 = !p.Dst.Is4() && !p.Src.Is4()
-	if h != Output {
-		x.iif = t.devices[p.IIF]
-	}
-	if h != Prerouting && h != Input {
-		x.oif = t.devices[p.OIF]
-	}
 	if c != nil {
 		if x.state = stateOf(c.State); x.state != stateInvalid {
 			x.c = c
 		}
+	}
+	if record && len(t.hooks[h]) > 0 {
+		x.steps = make([]Step, 0, 16)
 	}
 	out := Result{Verdict: verdictWords[accept]}
 	for _, b := range t.hooks[h] {

@@ -62,7 +62,9 @@ func devicesOf(texts ...string) []string {
 func newRouter(t testing.TB, texts ...string) *router {
 	t.Helper()
 	x := &router{watcher: watcher{Space: space.New(t)}, tuns: map[string]*os.File{}, own: map[string][2]netip.Addr{}, port: 10000}
-	x.Sh("sysctl -qw net.ipv4.ip_forward=1 net.netfilter.nf_conntrack_tcp_be_liberal=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 " +
+	x.Sh("nft -f - <<'EOF'\n" + watchTable + "EOF\n") // brings connection tracking and its sysctls
+	// Without link-local addresses it sends no redirects, which would be in the flows, too.
+	x.Sh("sysctl -qw net.ipv6.conf.default.addr_gen_mode=1 net.ipv6.conf.all.addr_gen_mode=1  net.ipv4.ip_forward=1 net.netfilter.nf_conntrack_tcp_be_liberal=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 " +
 		"net.ipv4.conf.all.accept_local=1 net.ipv4.conf.default.accept_local=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0 net.ipv6.conf.default.accept_dad=0")
 	var script strings.Builder
 	devices := devicesOf(texts...)

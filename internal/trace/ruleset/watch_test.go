@@ -31,8 +31,6 @@ type fate struct {
 	port   uint16   // of the destination
 	mark   uint32
 	ctMark uint32
-
-	counted bool // the first rule of the last chain was heard of
 }
 
 const nfDrop, nfAccept = 0, 1 // linux/netfilter.h
@@ -137,52 +135,53 @@ func (w *watcher) follow(t testing.TB) fate {
 		}
 		for _, m := range messages {
 			if m.Header.Type == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE {
-				f.note(t, w, m.Data[4:])
+				f.note(w, readEvent(t, m.Data[4:]))
 			}
 		}
 	}
 	return f
 }
 
-// note takes up one event.
-func (f *fate) note(t testing.TB, w *watcher, data []byte) {
+// event is one thing that the kernel says of a packet: it matched a rule, or met a policy.
+type event struct {
+	table, chain       string
+	handle             uint64
+	kind, mark         uint32
+	verdict            int32
+	network, transport []byte
+}
+
+func readEvent(t testing.TB, data []byte) event {
 	t.Helper()
 	a, err := netlink.NewAttributeDecoder(data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a.ByteOrder = binary.BigEndian
-	var table, chain string
-	var handle uint64
-	var kind, mark uint32
-	verdict := int32(-100)
+	e := event{verdict: -100}
 	for a.Next() {
 		switch a.Type() {
 		case unix.NFTA_TRACE_TABLE:
-			table = a.String()
+			e.table = a.String()
 		case unix.NFTA_TRACE_CHAIN:
-			chain = a.String()
+			e.chain = a.String()
 		case unix.NFTA_TRACE_RULE_HANDLE:
-			handle = a.Uint64()
+			e.handle = a.Uint64()
 		case unix.NFTA_TRACE_TYPE:
-			kind = a.Uint32()
+			e.kind = a.Uint32()
 		case unix.NFTA_TRACE_MARK:
-			mark = a.Uint32()
+			e.mark = a.Uint32()
 		case unix.NFTA_TRACE_POLICY:
-			verdict = int32(a.Uint32())
+			e.verdict = int32(a.Uint32())
 		case unix.NFTA_TRACE_NETWORK_HEADER:
-			if strings.HasPrefix(chain, "end-") {
-				f.packet = a.Bytes()
-			}
+			e.network = a.Bytes()
 		case unix.NFTA_TRACE_TRANSPORT_HEADER:
-			if b := a.Bytes(); strings.HasPrefix(chain, "end-") && len(b) >= 4 {
-				f.port = binary.BigEndian.Uint16(b[2:])
-			}
+			e.transport = a.Bytes()
 		case unix.NFTA_TRACE_VERDICT:
 			a.Nested(func(n *netlink.AttributeDecoder) error {
 				for n.Next() {
 					if n.Type() == unix.NFTA_VERDICT_CODE {
-						verdict = int32(n.Uint32())
+						e.verdict = int32(n.Uint32())
 					}
 				}
 				return nil
@@ -192,24 +191,43 @@ func (f *fate) note(t testing.TB, w *watcher, data []byte) {
 	if err := a.Err(); err != nil {
 		t.Fatal(err)
 	}
-	switch {
-	case table == "watch" && f.packet != nil && strings.HasPrefix(chain, "end-"):
-		switch {
-		case verdict == nfAccept:
-			f.end = strings.TrimPrefix(chain, "end-")
-		case !f.counted:
-			f.mark, f.counted = mark, true
-		default:
-			f.ctMark = mark
+	return e
+}
+
+// note takes up one event.
+func (f *fate) note(w *watcher, e event) {
+	if e.table == "watch" {
+		if end, found := strings.CutPrefix(e.chain, "end-"); found {
+			f.noteEnd(end, e)
 		}
-	case table == "watch":
-	case kind == unix.NFT_TRACETYPE_POLICY:
-		f.steps = append(f.steps, chain+" policy")
-	case handle != 0:
-		f.steps = append(f.steps, w.rules[handle])
+		return
 	}
-	if table != "watch" && verdict == nfDrop && (handle != 0 || kind == unix.NFT_TRACETYPE_POLICY) {
+	switch {
+	case e.kind == unix.NFT_TRACETYPE_POLICY:
+		f.steps = append(f.steps, e.chain+" policy")
+	case e.handle != 0:
+		f.steps = append(f.steps, w.rules[e.handle])
+	default: // the end of a chain
+		return
+	}
+	if e.verdict == nfDrop {
 		f.end = "drop"
+	}
+}
+
+// noteEnd takes up what the watcher's own rules at the end match: the first shows the packet and
+// its mark, the second the connection's, and the third is the last.
+func (f *fate) noteEnd(end string, e event) {
+	switch {
+	case e.verdict == nfAccept:
+		f.end = end
+	case f.packet != nil:
+		f.ctMark = e.mark
+	default:
+		f.mark, f.packet = e.mark, e.network
+		if len(e.transport) >= 4 {
+			f.port = binary.BigEndian.Uint16(e.transport[2:])
+		}
 	}
 }
 
