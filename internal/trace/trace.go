@@ -20,7 +20,7 @@ func (n *Network) Trace(f Flow) Trace {
 func (n *Network) Verdict(f Flow) Verdict {
 	w := quiet.Get().(*walk)
 	defer quiet.Put(w)
-	w.n, w.choices = n, w.choices[:0]
+	w.n = n
 	return w.flow(f)
 }
 
