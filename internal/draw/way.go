@@ -13,7 +13,9 @@ type Way struct {
 	There, Back []Stop // in the order in which the packets come by; Back may be empty
 	Lost        *Stop  // where it ends before its end; nil: it does not
 	Reason      string // why it is lost there, for the tooltip of the cross
-	Caption     []string
+
+	Flow    string   // what it is; these are the captions
+	Verdict []string // how it ends
 }
 
 // Stop is a place that a flow comes by.

@@ -10,7 +10,8 @@ func relayed() *Way {
 	return &Way{
 		There:   []Stop{{Name: "lab-a"}, {Name: "relay-b"}, {Name: "exit-c", Out: "eth0"}, {}},
 		Back:    []Stop{{}, {Name: "exit-c", In: "eth0"}, {Name: "relay-b"}, {Name: "lab-a"}},
-		Caption: []string{"icmp to 8.8.8.8 from lab-a", "delivered to outside (8.8.8.8), and answered"},
+		Flow:    "icmp to 8.8.8.8 from lab-a",
+		Verdict: []string{"delivered to outside (8.8.8.8), and answered"},
 	}
 }
 
@@ -21,7 +22,8 @@ func strayed() *Way {
 		Back:    []Stop{{}, {Name: "op1", In: "eth0"}},
 		Lost:    &Stop{Name: "op1"},
 		Reason:  "refused in chain denied",
-		Caption: []string{"udp/53 to 8.8.8.8 from op2:192.168.36.10", "the answer is lost at op1, in filter: refused in chain denied"},
+		Flow:    "udp/53 to 8.8.8.8 from op2:192.168.36.10",
+		Verdict: []string{"the answer is lost at op1, in filter: refused in chain denied"},
 	}
 }
 
@@ -31,7 +33,7 @@ func called() *Way {
 		There:   []Stop{{Name: "phone"}, {Name: "op3", In: "eth0"}, {Name: "op2"}, {Name: "nobody"}},
 		Lost:    &Stop{Name: "op2"},
 		Reason:  "<nothing> is there",
-		Caption: []string{"lost"},
+		Verdict: []string{"lost"},
 	}
 }
 

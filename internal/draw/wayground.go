@@ -98,6 +98,7 @@ func (p *picture) caption() {
 			y += 18
 		}
 	}
+	write(p.flow.Flow, strongStyle)
 	for _, d := range []struct {
 		name  string
 		stops []Stop
@@ -111,7 +112,7 @@ func (p *picture) caption() {
 	if p.flow.Lost != nil {
 		p.s.cross(labels, point{margin + signW/2, y})
 	}
-	for _, text := range p.flow.Caption {
+	for _, text := range p.flow.Verdict {
 		write(text, strongStyle)
 	}
 }
@@ -121,9 +122,9 @@ func (w *Way) describe() string {
 	if w == nil {
 		return ""
 	}
-	out := "\nA flow goes " + words(w.There) + "."
+	out := "\n" + w.Flow + ".\nIt goes " + words(w.There) + "."
 	if len(w.Back) > 0 {
 		out += "\nIts answer goes " + words(w.Back) + "."
 	}
-	return out + "\n" + strings.Join(w.Caption, "\n")
+	return out + "\n" + strings.Join(w.Verdict, "\n")
 }
