@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"strings"
@@ -58,14 +59,7 @@ func stopsOf(n *spec.Network, steps []trace.Step) []draw.Stop {
 			continue
 		}
 		if s.Stage == trace.Delivered {
-			at := deliveredTo(s)
-			if len(out) > 0 && at.Name == s.Router && !at.LAN {
-				continue // the router itself
-			}
-			if s.Router != "" && (len(out) == 0 || out[len(out)-1].Name != s.Router) {
-				out = append(out, draw.Stop{Name: s.Router})
-			}
-			out = append(out, at)
+			out = append(out, draw.Stop{Name: s.Router}, deliveredTo(s)) // what is there twice is left out later
 			continue
 		}
 		if len(out) == 0 || out[len(out)-1].Name != s.Router {
@@ -91,7 +85,7 @@ func stopsOf(n *spec.Network, steps []trace.Step) []draw.Stop {
 func deliveredTo(s trace.Step) draw.Stop {
 	to := strings.TrimPrefix(s.Text, "delivered to ")
 	switch {
-	case s.Router == "" || strings.HasPrefix(to, "outside"):
+	case s.Router == "" || to == "outside" || strings.HasPrefix(to, "outside ("):
 		return draw.Stop{}
 	case strings.HasPrefix(to, s.Router+":"):
 		return draw.Stop{Name: s.Router, LAN: true}
@@ -106,7 +100,7 @@ func joined(n *spec.Network, stops []draw.Stop) []draw.Stop {
 		if k := len(out) - 1; k >= 0 {
 			last := &out[k]
 			if last.Name == s.Name && last.LAN == s.LAN {
-				last.In, last.Out = last.In+s.In, last.Out+s.Out
+				last.In, last.Out = cmp.Or(last.In, s.In), cmp.Or(last.Out, s.Out)
 				continue
 			}
 			if last.Out != "" && s.In != "" && !wired(n, last.Name, s.Name) {
