@@ -76,3 +76,13 @@ func TestWaysFitEveryPicture(t *testing.T) {
 		}
 	}
 }
+
+// The way is at the uplink that it takes: the first, if nobody says which.
+func TestWaysTakeTheirUplinks(t *testing.T) {
+	through := func(device string) []byte {
+		return SVGWay(example("two-uplinks"), &Way{There: []Stop{{}, {Name: "office", In: device}}})
+	}
+	if !bytes.Equal(through(""), through("eth1")) || bytes.Equal(through("eth1"), through("eth2")) {
+		t.Error("the way does not come in by its uplink")
+	}
+}
