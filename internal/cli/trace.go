@@ -2,6 +2,7 @@ package cli
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -21,6 +22,7 @@ func (a *app) traceCommand() *cobra.Command {
 	var down, at []string
 	var size int
 	var all bool
+	var svg string
 	c := &cobra.Command{
 		Use:   "trace FILE FROM TO [PROTOCOL/PORT]",
 		Short: "Follow a flow through the network that a file describes, and its answer back",
@@ -31,14 +33,21 @@ FROM and TO are SITE:ADDRESS for a host, SITE for a router, DEVICE for a roaming
 address, or outside. The protocol is icmp, or as in tcp/22 or 22/tcp. To a published port it is
 outside SITE:PORT/PROTOCOL.
 
+With --svg it is also drawn over the picture that ` + "`draw`" + ` makes of the network: the way there, the
+way back dashed, and a cross where it is lost.
+
 The exit code is 0 if it is delivered and answered, and 2 if it is lost.`,
 		Example: `  tombolo trace home.yaml op2:192.168.36.10 8.8.8.8 udp/53
   tombolo trace home.yaml phone op3:192.168.37.5 tcp/22 --at phone=op2
   tombolo trace home.yaml outside office:8443/tcp
-  tombolo trace home.yaml op2 op3 --down op2-op3`,
+  tombolo trace home.yaml op2 op3 --down op2-op3
+  tombolo trace home.yaml op2:192.168.36.10 8.8.8.8 --svg way.svg`,
 		Args:              cobra.RangeArgs(3, 4),
 		ValidArgsFunction: a.completeFlow,
 		RunE: func(_ *cobra.Command, args []string) error {
+			if svg == "-" && a.json {
+				return errors.New("--json and --svg - both print to standard output: name a file for the picture")
+			}
 			f, err := a.parse(args[0], false)
 			if err != nil {
 				return err
@@ -57,8 +66,15 @@ The exit code is 0 if it is delivered and answered, and 2 if it is lost.`,
 			}
 			flow.Size = size
 			t := n.Trace(flow)
-			if err := a.printTrace(flow, t, all); err != nil {
-				return err
+			if svg != "" {
+				if err := a.drawTrace(svg, f.Network, flow, t); err != nil {
+					return err
+				}
+			}
+			if svg != "-" {
+				if err := a.printTrace(flow, t, all); err != nil {
+					return err
+				}
 			}
 			if !t.Verdict.Delivered {
 				return exitCode(2)
@@ -70,6 +86,7 @@ The exit code is 0 if it is delivered and answered, and 2 if it is lost.`,
 	c.Flags().StringSliceVar(&at, "at", nil, "where roaming devices are: DEVICE=SITE; else at the first door")
 	c.Flags().IntVar(&size, "size", 0, "how large the packets are, in bytes of IP")
 	c.Flags().BoolVarP(&all, "all", "a", false, "print also what was looked at and did not match")
+	c.Flags().StringVar(&svg, "svg", "", "a file to draw the way into; - prints the picture instead of the steps")
 	return c
 }
 

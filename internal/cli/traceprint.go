@@ -20,17 +20,23 @@ func (a *app) printTrace(f trace.Flow, t trace.Trace, all bool) error {
 		fmt.Fprintf(a.out, "\nthe answer\n\n")
 		a.printSteps(t.Back, all)
 	}
-	v := t.Verdict
-	if v.Delivered {
-		fmt.Fprintf(a.out, "\ndelivered to %s, and answered\n", v.At)
-		return nil
+	fmt.Fprintln(a.out)
+	for _, text := range describeVerdict(t.Verdict) {
+		fmt.Fprintln(a.out, strings.Join(wrap(text, traceWidth), "\n"))
 	}
-	lines := wrap(lostAt(v)+": "+v.Reason, traceWidth)
-	if v.Hint != "" {
-		lines = append(lines, wrap("hint: "+v.Hint, traceWidth)...)
-	}
-	fmt.Fprintf(a.out, "\n%s\n", strings.Join(lines, "\n"))
 	return nil
+}
+
+// describeVerdict says how a flow ended, and what would mend it.
+func describeVerdict(v trace.Verdict) []string {
+	if v.Delivered {
+		return []string{fmt.Sprintf("delivered to %s, and answered", v.At)}
+	}
+	out := []string{lostAt(v) + ": " + v.Reason}
+	if v.Hint != "" {
+		out = append(out, "hint: "+v.Hint)
+	}
+	return out
 }
 
 func describeFlow(f trace.Flow) string {
