@@ -85,6 +85,7 @@ truth: deps-test ## TRUTH random networks in the lab, real packets against what 
 
 golden: ## write the golden files anew
 	go test ./internal/compile ./internal/plan ./internal/draw ./internal/spec -update
+	go test ./internal/cli -run Troubles -update
 
 bench: deps-bench deps-vm build ## measure, and write docs/benchmarks.md
 	go run ./cmd/bench -tombolo bin/tombolo -write docs/benchmarks.md

@@ -45,6 +45,7 @@ var benches = []bench{
 	{"compile", benchCompile},
 	{"check", benchCheck},
 	{"routes", benchRoutes},
+	{"trace", benchTrace},
 	{"size", benchSize},
 	{"babel", benchBabel},
 	{"lab", benchLab},

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"net/netip"
@@ -30,6 +29,9 @@ FROM and TO are SITE:ADDRESS for a host, SITE for a router, DEVICE for a roaming
 address, or outside. The protocol is icmp, or as in tcp/22 or 22/tcp. To a published port it is
 outside SITE:PORT/PROTOCOL.
 
+With --svg it is also drawn over the picture that ` + "`draw`" + ` makes of the network: the way there, the
+way back dashed, and a cross where it is lost.
+
 With --live it is followed through what the routers hold now. All are asked at once, by ssh as
 --ask says. A router that does not answer is taken as it should be, and that is said.
 
@@ -38,6 +40,7 @@ The exit code is 0 if it is delivered and answered, and 2 if it is lost.`,
   tombolo trace home.yaml phone op3:192.168.37.5 tcp/22 --at phone=op2
   tombolo trace home.yaml outside office:8443/tcp
   tombolo trace home.yaml op2 op3 --down op2-op3
+  tombolo trace home.yaml op2:192.168.36.10 8.8.8.8 --svg way.svg
   tombolo trace home.yaml op2 op3 --live --ask "ssh root@{site} tombolo state"`,
 		Args:              cobra.RangeArgs(3, 4),
 		ValidArgsFunction: a.completeFlow,
@@ -47,56 +50,11 @@ The exit code is 0 if it is delivered and answered, and 2 if it is lost.`,
 	c.Flags().StringSliceVar(&o.at, "at", nil, "where roaming devices are: DEVICE=SITE; else at the first door")
 	c.Flags().IntVar(&o.size, "size", 0, "how large the packets are, in bytes of IP")
 	c.Flags().BoolVarP(&o.all, "all", "a", false, "print also what was looked at and did not match")
+	c.Flags().StringVar(&o.svg, "svg", "", "a file to draw the way into; - prints the picture instead of the steps")
 	c.Flags().BoolVar(&o.live, "live", false, "ask the routers what they hold now")
 	c.Flags().StringVar(&o.ask, "ask", defaultAsk, "with --live: the command that has a router say it, with {site} and {address}")
 	c.MarkFlagsMutuallyExclusive("live", "down")
 	return c
-}
-
-// traceOptions are the flags of trace.
-type traceOptions struct {
-	down, at  []string
-	size      int
-	all, live bool
-	ask       string
-}
-
-func (a *app) trace(ctx context.Context, args []string, o *traceOptions) error {
-	f, err := a.parse(args[0], false)
-	if err != nil {
-		return err
-	}
-	w, err := worldOf(f.Network, o.down, o.at)
-	if err != nil {
-		return err
-	}
-	var now live
-	if o.live {
-		said := map[string]bool{}
-		for _, word := range o.at {
-			device, _, _ := strings.Cut(word, "=")
-			said[device] = true
-		}
-		now = a.askAll(ctx, f.Network, o.ask)
-		now.observe(&w, said)
-	}
-	n, err := trace.New(w)
-	if err != nil {
-		return err
-	}
-	flow, err := flowOf(f.Network, n, args[1:])
-	if err != nil {
-		return err
-	}
-	flow.Size = o.size
-	t := n.Trace(flow)
-	if err := a.printTrace(flow, t, now.onTheWay(&t), o.all); err != nil {
-		return err
-	}
-	if !t.Verdict.Delivered {
-		return exitCode(2)
-	}
-	return nil
 }
 
 // worldOf is what the file describes, with what does not work, and where devices are.

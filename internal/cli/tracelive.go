@@ -104,9 +104,12 @@ func askSite(ctx context.Context, command string, s *spec.Site) (h heldState, er
 	return h, nil
 }
 
-// observe puts what sites hold in the place of what they should. at are the roaming devices of
-// which the user has said where they are.
-func (l *live) observe(w *learned.World, at map[string]bool) {
+// observe puts what sites hold in the place of what they should. at says where roaming devices are,
+// as the user did.
+func (l *live) observe(w *learned.World, at []string) {
+	said := func(device string) bool {
+		return slices.ContainsFunc(at, func(word string) bool { return strings.HasPrefix(word, device+"=") })
+	}
 	w.Observed = map[string]learned.Held{}
 	for i := range w.Routers {
 		r := &w.Routers[i]
@@ -124,7 +127,7 @@ func (l *live) observe(w *learned.World, at map[string]bool) {
 		}
 		w.Observed[r.Site] = held
 		for name, now := range h.guests() {
-			if now && !at[name] {
+			if now && !said(name) {
 				w.Doors[name] = r.Site
 			}
 		}

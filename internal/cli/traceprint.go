@@ -24,24 +24,27 @@ func (a *app) printTrace(f trace.Flow, t trace.Trace, notes []string, all bool) 
 		fmt.Fprintf(a.out, "\nthe answer\n\n")
 		a.printSteps(t.Back, all)
 	}
-	v := t.Verdict
-	if v.Delivered {
-		fmt.Fprintf(a.out, "\n%s\n", strings.Join(append([]string{fmt.Sprintf("delivered to %s, and answered", v.At)}, noteLines(notes)...), "\n"))
-		return nil
+	fmt.Fprintln(a.out)
+	lines := describeVerdict(t.Verdict)
+	for _, note := range notes {
+		lines = append(lines, "but "+note)
 	}
-	lines := wrap(lostAt(v)+": "+v.Reason, traceWidth)
-	if v.Hint != "" {
-		lines = append(lines, wrap("hint: "+v.Hint, traceWidth)...)
+	for _, text := range lines {
+		fmt.Fprintln(a.out, strings.Join(wrap(text, traceWidth), "\n"))
 	}
-	fmt.Fprintf(a.out, "\n%s\n", strings.Join(append(lines, noteLines(notes)...), "\n"))
 	return nil
 }
 
-func noteLines(notes []string) (lines []string) {
-	for _, note := range notes {
-		lines = append(lines, wrap("but "+note, traceWidth)...)
+// describeVerdict says how a flow ended, and what would mend it.
+func describeVerdict(v trace.Verdict) []string {
+	if v.Delivered {
+		return []string{fmt.Sprintf("delivered to %s, and answered", v.At)}
 	}
-	return lines
+	out := []string{lostAt(v) + ": " + v.Reason}
+	if v.Hint != "" {
+		out = append(out, "hint: "+v.Hint)
+	}
+	return out
 }
 
 func describeFlow(f trace.Flow) string {

@@ -26,7 +26,9 @@ type truthSite struct {
 	lans    int // with a host each
 	six     bool
 	uplinks []string // devices
-	leased  []bool
+	checked bool     // what they do is found out by asking somebody
+	plain   bool     // it runs nothing of ours
+	behind  bool     // a NAT
 }
 
 func (n *truthNetwork) write(format string, args ...any) { fmt.Fprintf(&n.file, format, args...) }
@@ -65,12 +67,26 @@ func makeTruthNetwork(t *testing.T, r *rand.Rand) (n *truthNetwork, network *spe
 		n = &truthNetwork{Rand: r}
 		n.make()
 		if network, _ = spec.Parse("network.yaml", []byte(n.file.String())); network != nil {
-			return n, network, truthLab
+			return n, network, truthLab + n.providers()
 		}
 	}
 	_, mistakes := spec.Parse("network.yaml", []byte(n.file.String()))
 	t.Fatalf("no random network is right; of the last one:\n%s\n%v", n.file.String(), mistakes)
 	return nil, nil, ""
+}
+
+// providers is the rest of the lab file: who is behind a NAT.
+func (n *truthNetwork) providers() string {
+	var b strings.Builder
+	for i := range n.sites {
+		if s := &n.sites[i]; s.behind {
+			if b.Len() == 0 {
+				b.WriteString("sites:\n")
+			}
+			fmt.Fprintf(&b, "  %s: {eth0: {nat: %s}}\n", s.name, pick(n.Rand, "full-cone", "port-restricted", "symmetric"))
+		}
+	}
+	return b.String()
 }
 
 func (n *truthNetwork) make() {
@@ -94,7 +110,14 @@ func (n *truthNetwork) makeSite(i int) {
 	if n.one(6) {
 		s.lans = 0
 	}
-	n.write("  %s:\n    address: 10.200.0.%d\n    endpoint: %[1]s.example.net\n", s.name, i)
+	n.write("  %s:\n    address: 10.200.0.%d\n", s.name, i)
+	if s.behind = i > 1 && n.one(5); !s.behind {
+		n.write("    endpoint: %s.example.net\n", s.name)
+	}
+	if s.plain = i > 2 && !s.static && n.one(12); s.plain {
+		s.mapped = false
+		n.write("    kind: plain\n")
+	}
 	if s.static {
 		n.write("    routing: static\n")
 	}
@@ -105,22 +128,24 @@ func (n *truthNetwork) makeSite(i int) {
 		n.write("      lan%d: [%s]\n", k, strings.Join(s.lan(k), ", "))
 	}
 	s.uplinks = []string{"eth0"}
-	if n.one(3) {
+	if !s.plain && !s.behind && n.one(3) {
 		s.uplinks = append(s.uplinks, "eth1")
+		s.checked = n.one(2)
 	}
 	n.write("    uplink:\n")
 	for k, device := range s.uplinks {
 		words := []string{"dhcp: true"}
-		leased := n.one(2)
-		if !leased {
+		if !s.behind && n.one(2) {
 			words = []string{fmt.Sprintf("address: 211.%d.%d.2/30, gateway: 211.%d.%d.1", i, k, i, k)}
 		}
-		s.leased = append(s.leased, leased)
 		if len(s.uplinks) > 1 {
 			words = append(words, fmt.Sprintf("weight: %d", 1+n.IntN(3)))
 			if n.one(4) {
 				words = append(words, "preference: 2")
 			}
+		}
+		if s.checked {
+			words = append(words, `check: [198.18.0.10, "2001:db8::10"], check-interval: 200ms`)
 		}
 		if n.one(8) {
 			words = append(words, "masquerade: false")
@@ -169,7 +194,7 @@ func (n *truthNetwork) makeLinks() {
 
 func (n *truthNetwork) makeClients() {
 	for i := range n.sites {
-		if !n.sites[i].static && n.one(2) {
+		if !n.sites[i].static && !n.sites[i].plain && !n.sites[i].behind && n.one(2) {
 			n.doors = append(n.doors, n.sites[i].name)
 		}
 	}

@@ -227,6 +227,8 @@ func (p *sitePolicy) fromChain(key fromKey) string {
 type said struct {
 	to interval
 	verdicts
+	text  string        // of the chain that they would be; none where nothing depends on protocol and port
+	ports []portElement // and as elements
 }
 
 // collect puts together what the rules say of a class of sources by destination; for sources that
@@ -249,11 +251,14 @@ func (p *sitePolicy) collect(key fromKey) {
 			continue
 		}
 		v := p.sequence(key.class, class)
-		for _, k := range to {
-			p.about[key] = append(p.about[key], said{p.to.intervals[k], v})
-		}
+		x := said{verdicts: v}
 		if v.mixed() {
-			p.uses[v.text(denial(key.class))] += len(to)
+			x.text, x.ports = v.text(denial(key.class)), v.byPort(denial(key.class))
+			p.uses[x.text] += len(to)
+		}
+		for _, k := range to {
+			x.to = p.to.intervals[k]
+			p.about[key] = append(p.about[key], x)
 		}
 	}
 }
@@ -271,8 +276,8 @@ func (p *sitePolicy) towards(key fromKey) *elements {
 	deny, out := denial(key.class), &elements{}
 	for _, x := range p.about[key] {
 		v := x.verdicts
-		if ports := v.byPort(deny); len(ports) > 0 && p.uses[v.text(deny)]*len(ports) <= manyElements {
-			for _, e := range ports {
+		if len(x.ports) > 0 && p.uses[x.text]*len(x.ports) <= manyElements {
+			for _, e := range x.ports {
 				out.add(p.site, x.to, e.ports, e.verdict)
 			}
 			v = v.withoutPorts()

@@ -20,10 +20,15 @@ import (
 )
 
 // SVG returns a picture of n as a self-contained SVG document with its own background.
-func SVG(n *spec.Network) []byte {
+func SVG(n *spec.Network) []byte { return SVGWay(n, nil) }
+
+// SVGWay is SVG with the way of a flow drawn over it: the way there in one colour, the way back
+// dashed in another, a cross where it is lost, and captions under the picture. Without a way it is
+// the same picture as that of SVG.
+func SVGWay(n *spec.Network, w *Way) []byte {
 	var s scene
 	st := analyse(n)
-	p := picture{n: n, s: &s, st: st}
+	p := picture{n: n, s: &s, st: st, flow: w}
 	p.header()
 	switch {
 	case len(n.Sites) == 0:
@@ -34,8 +39,8 @@ func SVG(n *spec.Network) []byte {
 		p.board()
 	}
 	p.finish()
-	w := math.Max(p.right, p.bodyRight) + margin
-	return s.bytes(w, p.bodyBottom+margin, "Network "+n.Name, describe(n, st))
+	wide := math.Max(p.right, p.bodyRight) + margin
+	return s.bytes(wide, p.bodyBottom+margin, "Network "+n.Name, describe(n, st)+w.describe())
 }
 
 // picture is what the layouts have in common: a header, a body and a footer.
@@ -51,6 +56,10 @@ type picture struct {
 	bodyRight  float64
 	bodyBottom float64
 	pill       rect // the Internet, where it is drawn
+	clientBox  rect // the clients, where they are drawn
+
+	flow   *Way // nil: none
+	ground ground
 }
 
 // header measures the title and the clients, which stand beside it in a row's picture.
@@ -69,8 +78,9 @@ func (p *picture) header() {
 }
 
 func (p *picture) row() {
-	r := &row{n: p.n, s: p.s, lanes: allTraffic(p.n), top: p.bodyTop}
+	r := &row{n: p.n, s: p.s, lanes: allTraffic(p.n), top: p.bodyTop, extra: p.flow.hops(p.n)}
 	r.draw(p.st)
+	p.ground = r
 	p.pill, p.bodyRight, p.bodyBottom = r.pill(), r.extent(), r.lanBottom
 }
 
@@ -85,6 +95,11 @@ func (p *picture) edge() float64 {
 // board draws the body of a picture of many sites.
 func (p *picture) board() {
 	b := newBoard(p.n, p.s, p.st)
+	p.ground = b
+	outward := p.flow.outward(p.n)
+	if outward {
+		p.bodyTop += pillH + 24
+	}
 	switch p.st.shape {
 	case meshShape, starShape, cycleShape:
 		newRing(b).draw(p.bodyTop)
@@ -94,6 +109,9 @@ func (p *picture) board() {
 		b.drawGraph(p.bodyTop)
 	}
 	p.bodyRight, p.bodyBottom = p.s.extent()
+	if outward {
+		p.internet()
+	}
 	p.notes(sections(p.n, b.unplaced))
 }
 
@@ -102,11 +120,14 @@ func (p *picture) finish() {
 	if c := p.clients; c != nil {
 		x := math.Max(p.right, p.edge()) - c.w
 		box := c.draw(p.s, point{x, margin - 4})
+		p.clientBox = box
 		if p.pill.w > 0 {
 			at := math.Min(box.centre().x, p.pill.right()-pillH/2)
 			p.s.line(flows, point{at, box.bottom()}, point{at, p.pill.y}, paint{stroke: green, width: 1.6, dash: "2 3"})
 		}
 		p.right = math.Max(p.right, box.right())
 	}
+	p.way()
 	p.legend()
+	p.caption()
 }

@@ -14,6 +14,7 @@ type row struct {
 	n     *spec.Network
 	s     *scene
 	lanes []traffic
+	extra [][2]int // pairs of sites that need a way between them, linked or not
 
 	order []int // sites from left to right
 	pos   []int // the inverse
@@ -104,9 +105,9 @@ func (r *row) assignTracks(st structure) {
 	r.track = map[[2]int]int{}
 	type span struct{ a, b int }
 	var spans []span
-	for _, e := range st.single {
+	for _, e := range slices.Concat(st.single, r.extra) {
 		a, b := r.ends(e[0], e[1])
-		if b-a > 1 {
+		if b-a > 1 && !slices.Contains(spans, span{a, b}) {
 			spans = append(spans, span{a, b})
 		}
 	}

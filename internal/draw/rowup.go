@@ -110,13 +110,17 @@ func (r *row) pill() rect {
 
 // drawInternet draws the band.
 func (r *row) drawInternet() {
-	box := r.pill()
-	r.s.group(back, "", func() {
-		r.s.box(back, box, pillH/2, paint{fill: wash, stroke: hair, width: 1.2})
+	r.s.band(r.pill())
+}
+
+// band draws the Internet.
+func (s *scene) band(box rect) {
+	s.group(back, "", func() {
+		s.box(back, box, pillH/2, paint{fill: wash, stroke: hair, width: 1.2})
 		label := say("Internet", style{size: 13, bold: true, colour: muted})
 		c := box.centre()
-		t := r.s.text(back, point{c.x + 14, c.y - label.height()/2}, middle, label)
-		r.s.cloud(back, point{t.x - 34, c.y + 7}, muted)
+		t := s.text(back, point{c.x + 14, c.y - label.height()/2}, middle, label)
+		s.cloud(back, point{t.x - 34, c.y + 7}, muted)
 	})
 }
 

@@ -44,7 +44,9 @@ const (
 	back   layer = iota // bands and bundles
 	links               // lines between sites
 	flows               // whose traffic goes where, along the links
+	ways                // the way of a flow, if one is asked for
 	boxes               // cards with their text
+	frames              // of the boxes that a flow comes by
 	labels              // text beside lines
 	nLayers
 )

@@ -27,6 +27,10 @@ const (
 	orange = "#c2570c" // traffic to and from the Internet that goes a way of its own
 	green  = "#15803d" // clients
 	violet = "#7c3aed" // layer 2
+
+	magenta = "#be185d" // the way of a flow
+	teal    = "#0e7490" // the way of its answer
+	red     = "#c81e1e" // where it is lost
 )
 
 var (

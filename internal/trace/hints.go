@@ -2,6 +2,7 @@ package trace
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"tombolo/internal/state"
@@ -13,10 +14,8 @@ func (n *Network) whyNoWay(r *router, p *packet, to way) string {
 		return fmt.Sprintf("device %s is at no door", x.name)
 	}
 	for _, name := range n.names {
-		for _, l := range n.routers[name].lans {
-			if l.prefix.Contains(p.Dst) {
-				return fmt.Sprintf("%v is at site %s: is there a link by which %s reaches it, and does it work?", l.prefix, name, r.name)
-			}
+		if l, ok := n.routers[name].home(p.Dst); ok {
+			return fmt.Sprintf("%v is at site %s: is there a link by which %s reaches it, and does it work?", l, name, r.name)
 		}
 		if _, own := n.routers[name].local[p.Dst]; own {
 			return fmt.Sprintf("%s is site %s: is there a link by which %s reaches it, and does it work?", p.Dst, name, r.name)
@@ -28,7 +27,27 @@ func (n *Network) whyNoWay(r *router, p *packet, to way) string {
 	if p.Dst.IsPrivate() {
 		return "no site has this prefix: add it as a `lan:`"
 	}
+	if p.Dst.Is6() {
+		return "the site has no uplink with IPv6, and no exit"
+	}
 	return "the site has no uplink, and no exit"
+}
+
+// home returns the prefix of a router's LANs, or what they are mapped to, that has an address.
+func (r *router) home(a netip.Addr) (netip.Prefix, bool) {
+	for _, l := range r.lans {
+		if l.prefix.Contains(a) {
+			return l.prefix, true
+		}
+	}
+	if r.state.Babel != nil {
+		for _, x := range r.state.Babel.Announce {
+			if x.Dst.Bits() > 0 && !x.Dst.IsSingleIP() && x.Dst.Contains(a) {
+				return x.Dst, true
+			}
+		}
+	}
+	return netip.Prefix{}, false
 }
 
 // hintOf says what a chain that stopped a packet is made from.

@@ -111,6 +111,9 @@ func (w *walk) outside(p *packet) {
 func (w *walk) sends(r *router, p *packet, out string) {
 	to := w.lookup(r, p, "lo", out)
 	if to.local != "" {
+		if !p.Src.IsValid() {
+			p.Src = p.Dst // of itself it asks with the address that it asks
+		}
 		w.delivers(r, p, Place{Kind: Router, Site: r.name, Addr: p.Dst})
 		return
 	}

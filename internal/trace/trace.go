@@ -20,7 +20,7 @@ func (n *Network) Trace(f Flow) Trace {
 func (n *Network) Verdict(f Flow) Verdict {
 	w := quiet.Get().(*walk)
 	defer quiet.Put(w)
-	w.n, w.choices = n, w.choices[:0]
+	w.n = n
 	return w.flow(f)
 }
 
@@ -73,7 +73,6 @@ func (w *walk) flow(f Flow) Verdict {
 	}
 	w.conns.reset()
 	w.left, w.end, w.hops, w.hopsThere, w.chosen = mostHops, end{}, w.hops[:0], w.hopsThere[:0], 0
-
 	if d := w.n.devices[f.From.Name]; f.From.Kind == Device && d != nil && !d.has(f.To) {
 		f.From, p.Src = Place{Kind: Internet}, netip.Addr{} // it goes there by itself, past this network
 	}

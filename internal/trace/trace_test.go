@@ -66,6 +66,7 @@ func TestVerdicts(t *testing.T) {
 		{"by its own uplink", trace.Flow{From: host("c", "192.168.1.10"), To: netip.MustParseAddr("8.8.8.8"), Protocol: trace.UDP, Port: 53}, "outside (8.8.8.8)"},
 		{"published", trace.Flow{From: outside, To: netip.MustParseAddr("203.0.113.2"), Protocol: trace.TCP, Port: 8443}, "c:192.168.1.10"},
 		{"from a router", trace.Flow{From: trace.Place{Kind: trace.Router, Site: "b"}, To: netip.MustParseAddr("10.9.0.3"), Protocol: trace.ICMP}, "c"},
+		{"from a router to itself", trace.Flow{From: trace.Place{Kind: trace.Router, Site: "b"}, To: netip.MustParseAddr("10.9.0.2"), Protocol: trace.ICMP}, "b"},
 		{"nobody has it", trace.Flow{From: host("b", "10.2.0.10"), To: netip.MustParseAddr("10.77.0.1"), Protocol: trace.ICMP}, "outside route the Internet has no way"},
 	} {
 		t.Run(c.name, func(t *testing.T) { check(t, n, c.Flow, c.want) })

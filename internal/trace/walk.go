@@ -381,8 +381,10 @@ func (w *walk) sourceIsRight(r *router, p *packet, device string) bool {
 func (w *walk) back(r *router, p *packet, device string) bool {
 	record := w.record
 	w.record = false
+	w.depth++ // it goes nowhere: no next hop is chosen for it
 	answer := packet{Packet: Packet{Src: p.Dst, Dst: p.Src, Protocol: p.Protocol}}
 	to := w.lookup(r, &answer, "lo", "")
 	w.record = record
+	w.depth--
 	return to.route != nil && slices.ContainsFunc(to.hops, func(h *state.Route) bool { return h.Device == device })
 }
