@@ -227,7 +227,7 @@ func (l *truth) right(n *trace.Network, q asking) (happened string, ok bool) {
 			ok = ok || by != ""
 		default:
 			src := t.There[len(t.There)-1].Packet.Src
-			ok = ok || by == node && (src == seen || l.behind[src] == seen)
+			ok = ok || by == node && (src == seen || seen.Is4() && l.behind[src] == seen)
 		}
 	}
 	if err != nil {

@@ -40,7 +40,9 @@ func (l *truth) describe() {
 			if d.Uplink {
 				addresses[[2]string{n.Name, d.Name}] = d.Addresses
 				if d.Public.IsValid() {
-					l.behind[d.Addresses[0].Addr()] = d.Public
+					for _, a := range d.Addresses { // it lets nobody in, in IPv6 too
+						l.behind[a.Addr()] = d.Public
+					}
 				}
 				for _, a := range d.Addresses {
 					l.outer[a.Addr()] = n.Name
@@ -128,7 +130,7 @@ func (l *truth) aim() {
 			l.targets = append(l.targets, l.addressesOf(n)...)
 		}
 	}
-	l.targets = slices.DeleteFunc(l.targets, func(a netip.Addr) bool { return l.behind[a].IsValid() }) // the tracer knows of no NAT but ours
+	l.targets = slices.DeleteFunc(l.targets, func(a netip.Addr) bool { return l.behind[a].IsValid() }) // the tracer knows of no NAT and no filter but ours
 	if slices.ContainsFunc(l.sites, func(s truthSite) bool { return s.mapped }) {
 		l.targets = append(l.targets, netip.MustParseAddr("192.168.1.10"), netip.MustParseAddr("fd00:ffff::10")) // from their own site
 	}
