@@ -86,7 +86,7 @@ func (l homeLab) asks(questions []question, node string, seen func(question) net
 // mapped addresses, in both families.
 func TestTwinsSeeEachOtherMapped(t *testing.T) {
 	t.Parallel()
-	l := upTwins(t, "twins")
+	l := upTwins(t, "mapped")
 	all := func() (faults []string) {
 		for _, to := range twinHosts {
 			var questions []question
