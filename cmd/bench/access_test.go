@@ -13,7 +13,7 @@ import (
 func TestAccessFileHasItsRulesAboutOneRouter(t *testing.T) {
 	for _, port := range []int{0, 1000} {
 		for site, name := range accessRouters[:2] {
-			text := accessFile(accessSites, accessRules(site, accessMany, port))
+			text := accessFile(accessSites, accessRules(site, accessMany-1, port)+measuredRule(site))
 			n, problems := spec.Parse("access.yaml", []byte(text))
 			if n == nil {
 				t.Fatal(problems.Err())

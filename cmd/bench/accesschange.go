@@ -58,7 +58,7 @@ func changeAccess(ctx context.Context, o options, l *lab.Lab, dir string) (all [
 
 // changedRules are many rules about a site, of which some are others after each change.
 func changedRules(site, change int) string {
-	return accessRules(site, accessMany-accessReplaced, 1000) + accessRules(site, accessReplaced, 20_000+accessReplaced*change)
+	return accessRules(site, accessMany-accessReplaced-1, 1000) + accessRules(site, accessReplaced, 20_000+accessReplaced*change) + measuredRule(site)
 }
 
 // replaced changes a router's rules, several times, and sees that each time others are loaded. It

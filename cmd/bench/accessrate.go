@@ -33,7 +33,7 @@ func rateAccess(ctx context.Context, o options, l *lab.Lab, dir string) (all []r
 	names := []string{many, few, few + " again"}
 	var routers []*rated
 	for i, rules := range []int{accessMany, accessFew, accessFew} {
-		if err := applyAccess(ctx, o, l, dir, i+1, accessRules(i+1, rules, 1000), "--no-agent"); err != nil {
+		if err := applyAccess(ctx, o, l, dir, i+1, accessRules(i+1, rules-1, 1000)+measuredRule(i+1), "--no-agent"); err != nil {
 			return nil, err
 		}
 		r, err := newRated(ctx, l, i+1)
