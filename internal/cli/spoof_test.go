@@ -27,8 +27,8 @@ func TestSpoofedSourcesAreRefused(t *testing.T) {
 	l.reached()
 	to := map[bool]netip.Addr{false: netip.MustParseAddr("10.1.0.10"), true: netip.MustParseAddr("fd00:1::10")}
 	m := l.mirror("sa.host", to[false], to[true])
-	// heard reports whether the host hears a ping that a node sends as another.
-	heard := func(node, as string) bool {
+	// once reports whether the host hears a ping that a node sends as another.
+	once := func(node, as string) bool {
 		t.Helper()
 		source := netip.MustParseAddr(as)
 		family, bits := "-4", "32"
@@ -36,8 +36,25 @@ func TestSpoofedSourcesAreRefused(t *testing.T) {
 			family, bits = "-6", "128"
 		}
 		l.in(node, "sh", "-c", fmt.Sprintf("ip %[1]s addr replace %[2]s/%[3]s dev lo; ping -n -c 3 -i 0.2 -W 1 -I %[2]s %[4]s; ip %[1]s addr del %[2]s/%[3]s dev lo", family, as, bits, to[source.Is6()]))
-		time.Sleep(50 * time.Millisecond)
-		return m.pinged(source)
+		for range 5 {
+			time.Sleep(50 * time.Millisecond)
+			if m.pinged(source) {
+				return true
+			}
+		}
+		return false
+	}
+	// heard asks again where an answer is expected: this machine may be busy.
+	heard := func(node, as string, want bool) bool {
+		t.Helper()
+		got := once(node, as)
+		for range 3 {
+			if got || !want {
+				break
+			}
+			got = once(node, as)
+		}
+		return got
 	}
 	cases := []struct {
 		who, node, as string
@@ -57,12 +74,12 @@ func TestSpoofedSourcesAreRefused(t *testing.T) {
 		{"the middle, as the leaf", "sb", "fd00:3::99", true},
 	}
 	for _, c := range cases {
-		if got := heard(c.node, c.as); got != c.want {
+		if got := heard(c.node, c.as, c.want); got != c.want {
 			t.Errorf("%s (%s) is heard: %v", c.who, c.as, got)
 		}
 	}
 	for _, host := range []struct{ who, as string }{{"as another site", "10.2.0.99"}, {"as its router", "10.3.0.1"}, {"as the Internet", "198.51.100.99"}, {"as another site", "fd00:1::99"}, {"as its router", "fd00:3::1"}} {
-		if heard("sc.host", host.as) {
+		if heard("sc.host", host.as, false) {
 			t.Errorf("a host in a LAN is heard %s", host.who)
 		}
 	}
@@ -70,7 +87,7 @@ func TestSpoofedSourcesAreRefused(t *testing.T) {
 		for _, chain := range strings.Fields(l.in("sb", "sh", "-c", "nft list table inet tombolo | sed -n 's/.*chain \\(check-[^ ]*\\) .*/\\1/p'")) {
 			defer l.withoutChain("sb", chain)()
 		}
-		if !heard("sc", "10.2.0.99") {
+		if !heard("sc", "10.2.0.99", true) {
 			t.Error("a leaf is not heard as another where nothing refuses it")
 		}
 	})
