@@ -186,15 +186,11 @@ func flowOf(n *spec.Network, t *trace.Network, words []string) (trace.Flow, erro
 			return f, err
 		}
 	}
-	target, published, err := targetOf(n, t, to, words[0])
-	if err != nil {
+	var err error
+	if f.To, err = targetOf(n, t, to, words[0]); err != nil {
 		return f, err
 	}
-	f.To = target
 	f.From, err = placeOf(n, words[0])
-	if published && f.From.Kind == trace.Internet && len(words) > 2 {
-		return f, hinted{fmt.Errorf("from outside nobody reaches %s", to), "for a published port: outside SITE:PORT/PROTOCOL"}
-	}
 	return f, err
 }
 
@@ -259,22 +255,21 @@ func placeOf(n *spec.Network, word string) (trace.Place, error) {
 	return trace.Place{}, hinted{fmt.Errorf("%s is in no LAN of the file", word), "SITE:ADDRESS is a host in a LAN"}
 }
 
-// targetOf reads where a flow goes to: the address that who begins it writes. public says that it
-// is one of an uplink's.
-func targetOf(n *spec.Network, t *trace.Network, word, from string) (a netip.Addr, public bool, err error) {
+// targetOf reads where a flow goes to: the address that who begins it writes.
+func targetOf(n *spec.Network, t *trace.Network, word, from string) (a netip.Addr, err error) {
 	if i, ok := n.Site(word); ok {
 		if from == "outside" {
 			if a, ok := t.Public(word); ok {
-				return a, true, nil
+				return a, nil
 			}
-			return a, false, fmt.Errorf("site %q has no uplink that is reached from outside", word)
+			return a, fmt.Errorf("site %q has no uplink that is reached from outside", word)
 		}
-		return n.Sites[i].Address, false, nil
+		return n.Sites[i].Address, nil
 	}
 	if n.Clients != nil {
 		for _, d := range n.Clients.Devices {
 			if d.Name == word {
-				return d.Address, false, nil
+				return d.Address, nil
 			}
 		}
 	}
@@ -282,22 +277,22 @@ func targetOf(n *spec.Network, t *trace.Network, word, from string) (a netip.Add
 	i, isSite := n.Site(site)
 	if !ok || !isSite {
 		if a, err := netip.ParseAddr(word); err == nil {
-			return a, false, nil
+			return a, nil
 		}
-		return a, false, unknownPlace(n, word)
+		return a, unknownPlace(n, word)
 	}
 	if a, err = netip.ParseAddr(address); err != nil {
-		return a, false, unknownPlace(n, word)
+		return a, unknownPlace(n, word)
 	}
 	home, _, _ := strings.Cut(from, ":")
 	for _, l := range n.Sites[i].LANs {
 		for _, m := range l.Prefixes {
 			if m.As.IsValid() && m.Prefix.Contains(a) && home != site {
-				return m.Seen(a), false, nil // nobody outside knows it by another
+				return m.Seen(a), nil // nobody outside knows it by another
 			}
 		}
 	}
-	return a, false, nil
+	return a, nil
 }
 
 func unknownPlace(n *spec.Network, word string) error {
