@@ -150,7 +150,7 @@ func (c *compiler) hides(b *strings.Builder, s *spec.Site) {
 						own = fmt.Sprintf("%s daddr != %s ", family, lans)
 					}
 				})
-				fmt.Fprintf(b, "\t\t%s saddr %s %s%s daddr @inside%s masquerade\n", family, set, own, family, map[string]string{"ip": "4", "ip6": "6"}[family])
+				fmt.Fprintf(b, "\t\t%s saddr %s %s%s daddr %s masquerade\n", family, set, own, family, insideSet(family))
 			default:
 				sources(towards, func(f, to string) {
 					if f == family {

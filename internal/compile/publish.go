@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"tombolo/internal/spec"
-	"tombolo/internal/state"
 )
 
 // published are the ports of a site that lead to hosts.
@@ -82,14 +81,14 @@ func (c *compiler) hairpins(b *strings.Builder, s *spec.Site) {
 	lans := map[string]string{}
 	sources(ownLANs(s), func(family, set string) { lans[family] = fmt.Sprintf("%s saddr != %s ", family, set) })
 	sources(compacted(far), func(family, hosts string) {
-		set := map[string]string{"ip": "@inside4", "ip6": "@inside6"}[family]
+		set := insideSet(family)
 		fmt.Fprintf(b, "\t\tct status dnat %s saddr %s %s%s daddr %s masquerade\n", family, set, lans[family], family, hosts)
 	})
-	c.strangers(b, s, compacted(slices.Clone(far)))
+	c.strangers(b, s, compacted(far))
 	// Who comes by the Internet from the host's own site has the address of its uplink, which
 	// that site takes from nobody. Where it is leased, it is not known here.
 	for j := range c.n.Sites {
-		there := slices.DeleteFunc(compacted(slices.Clone(far)), func(p netip.Prefix) bool { return !covers(reach(&c.n.Sites[j]), p) })
+		there := slices.DeleteFunc(compacted(far), func(p netip.Prefix) bool { return !covers(reach(&c.n.Sites[j]), p) })
 		sources(there, func(family, hosts string) {
 			sources(publicAddresses(&c.n.Sites[j]), func(f, set string) {
 				if f == family {
@@ -152,16 +151,4 @@ func publicAddresses(s *spec.Site) []netip.Prefix {
 		}
 	}
 	return compacted(out)
-}
-
-func compacted(prefixes []netip.Prefix) []netip.Prefix {
-	slices.SortFunc(prefixes, state.ComparePrefixes)
-	return slices.Compact(prefixes)
-}
-
-// outermost returns the prefixes that lie in no other, sorted: nft refuses sets that overlap.
-func outermost(all []netip.Prefix) []netip.Prefix {
-	return slices.DeleteFunc(compacted(slices.Clone(all)), func(p netip.Prefix) bool {
-		return slices.ContainsFunc(all, func(o netip.Prefix) bool { return o.Bits() < p.Bits() && o.Overlaps(p) })
-	})
 }

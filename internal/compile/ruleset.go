@@ -44,21 +44,12 @@ func (c *compiler) marked(i int, r *state.Router) bool {
 
 // insideSets hold the network's own prefixes that lie in no other: nft refuses sets that overlap.
 func insideSets(b *strings.Builder, inside []netip.Prefix) {
-	byFamily := map[string][]netip.Prefix{}
-	for _, p := range inside {
-		contained := false
-		for _, o := range inside {
-			contained = contained || o.Bits() < p.Bits() && o.Overlaps(p)
-		}
-		if !contained {
-			byFamily[nftFamily(p)] = append(byFamily[nftFamily(p)], p)
-		}
+	byFamily := map[string][]string{}
+	for _, p := range outermost(inside) {
+		byFamily[nftFamily(p)] = append(byFamily[nftFamily(p)], p.String())
 	}
 	for _, f := range []struct{ family, name, kind string }{{"ip", "inside4", "ipv4_addr"}, {"ip6", "inside6", "ipv6_addr"}} {
-		words := make([]string, 0, len(byFamily[f.family]))
-		for _, p := range byFamily[f.family] {
-			words = append(words, p.String())
-		}
+		words := byFamily[f.family]
 		fmt.Fprintf(b, "\tset %s {\n\t\ttype %s; flags interval;\n", f.name, f.kind)
 		if len(words) > 0 {
 			fmt.Fprintf(b, "\t\telements = { %s }\n", strings.Join(words, ", "))
@@ -113,11 +104,7 @@ func (c *compiler) hidden(i int, r *state.Router) []netip.Prefix {
 			out = append(out, e.from(i))
 		}
 	}
-	out = append(out, c.beside(i)...)
-	slices.SortFunc(out, state.ComparePrefixes)
-	return slices.DeleteFunc(slices.Compact(out), func(p netip.Prefix) bool {
-		return slices.ContainsFunc(out, func(o netip.Prefix) bool { return o.Bits() < p.Bits() && o.Overlaps(p) })
-	})
+	return outermost(append(out, c.beside(i)...))
 }
 
 // beside returns the subnets from which packets come to an exit that is joined to their site by
@@ -212,4 +199,30 @@ func anonymous[T any](elements []T, text func(T) string) string {
 		words[i] = text(e)
 	}
 	return "{ " + strings.Join(words, ", ") + " }"
+}
+
+// compacted returns prefixes sorted, each once.
+func compacted(prefixes []netip.Prefix) []netip.Prefix {
+	out := slices.Clone(prefixes)
+	slices.SortFunc(out, state.ComparePrefixes)
+	return slices.Compact(out)
+}
+
+// outermost returns the prefixes that lie in no other, sorted: nft refuses sets that overlap.
+func outermost(all []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range compacted(all) { // outer ones come before those in them
+		if n := len(out); n == 0 || !out[n-1].Contains(p.Addr()) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// insideSet names the set of the network's own prefixes in a family.
+func insideSet(family string) string {
+	if family == "ip6" {
+		return "@inside6"
+	}
+	return "@inside4"
 }

@@ -68,10 +68,10 @@ func (k *sourceChecks) leaf(device string, behind []netip.Prefix, strangers bool
 	k.byName[device] = name
 	fmt.Fprintf(&k.chains, "\tchain %s {\n", name)
 	behind = outermost(append(behind, linkLocal6))
-	for _, f := range []struct{ family, inside, all string }{{"ip", "@inside4", "meta nfproto ipv4"}, {"ip6", "@inside6", "meta nfproto ipv6"}} {
+	for _, f := range []struct{ family, all string }{{"ip", "meta nfproto ipv4"}, {"ip6", "meta nfproto ipv6"}} {
 		all := f.all
 		if strangers {
-			all = f.family + " saddr " + f.inside
+			all = f.family + " saddr " + insideSet(f.family)
 		}
 		all += besides(f.family, ofFamily(behind, f.family))
 		fmt.Fprintf(&k.chains, "\t\t%s drop\n", all)
