@@ -24,6 +24,10 @@ func (a *app) printTrace(f trace.Flow, t trace.Trace, notes []string, all bool) 
 		fmt.Fprintf(a.out, "\nthe answer\n\n")
 		a.printSteps(t.Back, all)
 	}
+	if len(t.Told) > 0 {
+		fmt.Fprintf(a.out, "\nthe ICMP error to who sent it\n\n")
+		a.printSteps(t.Told, all)
+	}
 	fmt.Fprintln(a.out)
 	lines := describeVerdict(t.Verdict)
 	for _, note := range notes {

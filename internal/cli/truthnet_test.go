@@ -57,7 +57,7 @@ func (s *truthSite) host(lan int, six bool) string {
 	return strings.Replace(s.prefix(lan, six), "0/24", "10", 1)
 }
 
-const truthLab = "defaults: {nat: none}\ninternet: {inet: {address: [198.18.0.10, 2001:db8::10]}}\n"
+const truthLabFile = "defaults: {nat: none}\ninternet: {inet: {address: [198.18.0.10, 2001:db8::10]}}\n"
 
 // makeTruthNetwork makes one that is right, with the lab file for it. Of what it makes the parser may refuse
 // some: then it makes another.
@@ -67,7 +67,7 @@ func makeTruthNetwork(t *testing.T, r *rand.Rand) (n *truthNetwork, network *spe
 		n = &truthNetwork{Rand: r}
 		n.make()
 		if network, _ = spec.Parse("network.yaml", []byte(n.file.String())); network != nil {
-			return n, network, truthLab + n.providers()
+			return n, network, truthLabFile + n.providers()
 		}
 	}
 	_, mistakes := spec.Parse("network.yaml", []byte(n.file.String()))

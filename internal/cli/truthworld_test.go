@@ -10,22 +10,36 @@ import (
 	"tombolo/internal/key"
 	"tombolo/internal/lab"
 	"tombolo/internal/spec"
-	"tombolo/internal/trace/learned"
+	"tombolo/internal/trace"
+	"tombolo/internal/trace/truth"
 )
 
-// describe tells the tracer of the lab.
-func (l *truth) describe() {
+// describe finds out how the lab is.
+func (l *truthLab) describe() {
 	l.Helper()
-	l.world = learned.World{Routers: compile.All(l.network, compile.Options{Keys: l.keys()}), Doors: map[string]string{}}
+	l.now = truth.Situation{
+		File: l.file.String(), Routers: compile.All(l.network, compile.Options{Keys: l.keys()}),
+		Doors: map[string]string{}, Public: map[netip.Addr]netip.Addr{},
+	}
+	l.outer, l.devices = map[netip.Addr]string{}, map[[2]string]bool{}
+	for i := range l.now.Routers {
+		r := &l.now.Routers[i]
+		for _, f := range r.Interfaces {
+			l.devices[[2]string{r.Site, f.Name}] = true
+		}
+		for _, d := range r.LANs {
+			l.devices[[2]string{r.Site, d.Device}] = true
+		}
+		for _, d := range r.Uplinks {
+			l.devices[[2]string{r.Site, d.Device}] = true
+		}
+	}
 	if l.phone {
 		if !l.full {
-			l.world.Takes = map[string][]netip.Prefix{"phone": l.inside()}
+			l.now.Takes = map[string][]netip.Prefix{"phone": l.inside()}
 		}
-		l.world.Doors["phone"] = l.doors[l.IntN(len(l.doors))]
-		l.roam("phone", l.world.Doors["phone"])
+		l.enters(l.doors[l.IntN(len(l.doors))])
 	}
-	addresses, gateways := map[[2]string][]netip.Prefix{}, map[[2]string][]netip.Addr{}
-	l.outer, l.behind = map[netip.Addr]string{}, map[netip.Addr]netip.Addr{}
 	all, err := l.lab.Nodes()
 	l.do(err)
 	for _, n := range all {
@@ -33,39 +47,47 @@ func (l *truth) describe() {
 			continue
 		}
 		l.nodes = append(l.nodes, n)
-		if n.Kind != lab.RouterNode {
-			continue
-		}
-		for _, d := range n.Devices {
-			if d.Uplink {
-				addresses[[2]string{n.Name, d.Name}] = d.Addresses
-				if d.Public.IsValid() {
-					for _, a := range d.Addresses { // it lets nobody in, in IPv6 too
-						l.behind[a.Addr()] = d.Public
-					}
-				}
-				for _, a := range d.Addresses {
-					l.outer[a.Addr()] = n.Name
-				}
-			}
-		}
-		for line := range strings.Lines(l.in(n.Name, "sh", "-c", "ip -4 route show default; ip -6 route show default")) {
-			if f := strings.Fields(line); len(f) > 4 && f[1] == "via" {
-				at := [2]string{n.Name, f[4]}
-				gateways[at] = append(gateways[at], netip.MustParseAddr(f[2]))
-			}
+		kind := map[lab.NodeKind]trace.PlaceKind{lab.RouterNode: trace.Router, lab.LANHost: trace.Host, lab.DeviceNode: trace.Device, lab.InternetNode: trace.Internet}[n.Kind]
+		l.now.Nodes = append(l.now.Nodes, truth.Node{Name: n.Name, Kind: kind, Site: n.Site, Addresses: l.addressesOf(n)})
+		if n.Kind == lab.RouterNode {
+			l.uplinksOf(n)
 		}
 	}
-	l.world.Uplinks = func(site, device string) ([]netip.Prefix, []netip.Addr) {
-		return addresses[[2]string{site, device}], gateways[[2]string{site, device}]
-	}
-	l.world.Down = func(a, b string) bool { return l.down == [2]string{a, b} || l.down == [2]string{b, a} }
-	l.world.Dead = func(site, device string) bool { return device != "" && l.dead == [2]string{site, device} }
 	l.aim()
 }
 
+// uplinksOf notes what a router's uplinks have.
+func (l *truthLab) uplinksOf(n lab.Node) {
+	l.Helper()
+	gateways := map[string][]netip.Addr{}
+	for line := range strings.Lines(l.in(n.Name, "sh", "-c", "ip -4 route show default; ip -6 route show default")) {
+		if f := strings.Fields(line); len(f) > 4 && f[1] == "via" {
+			gateways[f[4]] = append(gateways[f[4]], netip.MustParseAddr(f[2]))
+		}
+	}
+	for _, d := range n.Devices {
+		if !d.Uplink {
+			continue
+		}
+		l.now.Uplinks = append(l.now.Uplinks, truth.Uplink{Site: n.Name, Device: d.Name, Addresses: d.Addresses, Gateways: gateways[d.Name]})
+		for _, a := range d.Addresses {
+			l.outer[a.Addr()] = n.Name
+			if d.Public.IsValid() { // it lets nobody in, in IPv6 too
+				l.now.Public[a.Addr()] = d.Public
+			}
+		}
+	}
+}
+
+// enters takes the phone to a door.
+func (l *truthLab) enters(door string) {
+	l.Helper()
+	l.now.Doors = map[string]string{"phone": door} // that of former situations stays as it was
+	l.roam("phone", door)
+}
+
 // inside is what a device without `full:` sends into its tunnel.
-func (l *truth) inside() []netip.Prefix {
+func (l *truthLab) inside() []netip.Prefix {
 	out := []netip.Prefix{l.network.Overlay, l.network.Overlay6, l.network.Clients.Pool}
 	for i := range l.network.Sites {
 		for _, lan := range l.network.Sites[i].LANs {
@@ -78,7 +100,7 @@ func (l *truth) inside() []netip.Prefix {
 }
 
 // keys stand for those that the lab made: where packets go does not depend on which.
-func (l *truth) keys() map[string]key.Public {
+func (l *truthLab) keys() map[string]key.Public {
 	l.Helper()
 	out := map[string]key.Public{}
 	names := []string{"phone", spec.AccessKey}
@@ -94,7 +116,7 @@ func (l *truth) keys() map[string]key.Public {
 }
 
 // addressesOf are those at which a node can be asked.
-func (l *truth) addressesOf(n lab.Node) (out []netip.Addr) {
+func (l *truthLab) addressesOf(n lab.Node) (out []netip.Addr) {
 	l.Helper()
 	if n.Kind == lab.DeviceNode {
 		return []netip.Addr{netip.MustParseAddr(phone)}
@@ -111,7 +133,7 @@ func (l *truth) addressesOf(n lab.Node) (out []netip.Addr) {
 }
 
 // aim finds what flows may go to, in its order.
-func (l *truth) aim() {
+func (l *truthLab) aim() {
 	l.targets = []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd00:77::1")} // nobody's
 	if l.phone {
 		l.targets = append(l.targets, netip.MustParseAddr(phone))
@@ -130,14 +152,14 @@ func (l *truth) aim() {
 			l.targets = append(l.targets, l.addressesOf(n)...)
 		}
 	}
-	l.targets = slices.DeleteFunc(l.targets, func(a netip.Addr) bool { return l.behind[a].IsValid() }) // the tracer knows of no NAT and no filter but ours
+	l.targets = slices.DeleteFunc(l.targets, func(a netip.Addr) bool { return l.now.Public[a].IsValid() }) // the tracer knows of no NAT and no filter but ours
 	if slices.ContainsFunc(l.sites, func(s truthSite) bool { return s.mapped }) {
 		l.targets = append(l.targets, netip.MustParseAddr("192.168.1.10"), netip.MustParseAddr("fd00:ffff::10")) // from their own site
 	}
 }
 
 // tunnels are the pairs of sites with a link, in the file's order.
-func (l *truth) tunnels() (out [][2]string) {
+func (l *truthLab) tunnels() (out [][2]string) {
 	for i, a := range l.sites {
 		for k, b := range l.sites {
 			if i < k && l.network.Links.Has(i, k) {

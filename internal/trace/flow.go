@@ -82,6 +82,7 @@ const (
 // Step is one of them, at one router, or at an end.
 type Step struct {
 	Router string `json:"router,omitempty"`
+	Device string `json:"device,omitempty"` // by which it comes in or leaves
 	Stage  Stage  `json:"stage"`
 	Text   string `json:"text"`             // what matched, in the words of ip, nft and wg
 	Why    string `json:"why,omitempty"`    // and why
@@ -100,21 +101,23 @@ type Packet struct {
 	Reply    bool       `json:"reply,omitempty"` // an answer: of TCP with SYN and ACK, of ICMP an echo reply
 	Size     int        `json:"size,omitempty"`
 	Mark     uint32     `json:"mark,omitempty"`
+	TooBig   int        `json:"tooBig,omitempty"` // an ICMP error: what it is about does not fit, this would (RFC 1191 §4, RFC 4443 §3.2)
 }
 
 // Trace is a flow's whole way.
 type Trace struct {
 	There    []Step  `json:"there"`
 	Back     []Step  `json:"back,omitempty"`
+	Told     []Step  `json:"told,omitempty"` // of a packet that does not fit: the ICMP error's way to its sender
 	Verdict  Verdict `json:"verdict"`
 	Hops     []Hop   `json:"hops"`
 	HopsBack []Hop   `json:"hopsBack,omitempty"`
 }
 
-// Hop is a packet on its way from a router, or to an end: what a capture there would show.
+// Hop is a packet as it leaves a router: what a capture there would show.
 type Hop struct {
 	Router string     `json:"router"`
-	Device string     `json:"device"` // by which it leaves; empty: it is delivered here
+	Device string     `json:"device"` // by which it leaves
 	Src    netip.Addr `json:"src"`
 	Dst    netip.Addr `json:"dst"`
 	Port   uint16     `json:"port,omitempty"` // destination port

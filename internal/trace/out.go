@@ -11,14 +11,10 @@ import (
 // leaves hands a packet to a device.
 func (w *walk) leaves(r *router, p *packet, to way) {
 	device := to.route.Device
-	w.step(r, Leaves, p, func() (string, string) { return "oif " + device, "" })
-	if w.depth == 0 {
-		w.hops = append(w.hops, Hop{Router: r.name, Device: device, Src: p.Src, Dst: p.Dst, Port: p.DstPort})
+	if w.record {
+		w.note(r, Step{Stage: Leaves, Device: device, Text: "oif " + device}, p)
 	}
-	if mtu := r.mtu[device]; mtu > 0 && p.Size > mtu && w.depth == 0 {
-		w.loses(r, MTU, p, fmt.Sprintf("%d bytes do not fit %s, whose MTU is %d", p.Size, device, mtu), "the sender is told, and sends less, unless something on the way drops ICMP")
-		return
-	}
+	w.hops = append(w.hops, Hop{Router: r.name, Device: device, Src: p.Src, Dst: p.Dst, Port: p.DstPort})
 	switch {
 	case r.links[device] != nil:
 		w.tunnels(r, p, device)
@@ -128,6 +124,10 @@ func (w *walk) sends(r *router, p *packet, out string) {
 			w.loses(r, RouteStage, p, fmt.Sprintf("the router has no address for %s", to.route.Device), "")
 			return
 		}
+	}
+	// Its program is refused before it is a packet at all (ip_append_data in net/ipv4/ip_output.c).
+	if !w.fits(r, p, to.route.Device, true) {
+		return
 	}
 	e, reply, st := w.connection(r, p)
 	mark, dst := p.Mark, p.Dst

@@ -13,7 +13,11 @@ const ephemeral = 40000
 func (n *Network) Trace(f Flow) Trace {
 	w := &walk{n: n, record: true}
 	v := w.flow(f)
-	return Trace{There: w.there, Back: w.steps, Verdict: v, Hops: w.hopsThere, HopsBack: w.hops}
+	return w.trace(v)
+}
+
+func (w *walk) trace(v Verdict) Trace {
+	return Trace{There: w.there, Back: w.steps, Told: w.told, Verdict: v, Hops: w.hopsThere, HopsBack: w.hops}
 }
 
 // Verdict is Trace without the steps, which costs less.
@@ -38,7 +42,7 @@ func (n *Network) Possible(f Flow) []Trace {
 	for len(out) < mostPossible {
 		w := &walk{n: n, record: true, choices: choices}
 		v := w.flow(f)
-		out = append(out, Trace{There: w.there, Back: w.steps, Verdict: v, Hops: w.hopsThere, HopsBack: w.hops})
+		out = append(out, w.trace(v))
 		choices = w.choices[:w.chosen]
 		for len(choices) > 0 && choices[len(choices)-1].last() {
 			choices = choices[:len(choices)-1]
@@ -67,12 +71,13 @@ func (w *walk) choose(of int) int {
 
 // flow walks both ways.
 func (w *walk) flow(f Flow) Verdict {
-	p := &packet{Packet: Packet{Src: f.From.Addr, Dst: f.To, Protocol: f.Protocol, SrcPort: ephemeral, DstPort: f.Port, Size: f.Size}}
+	port := f.Port
 	if f.Protocol == ICMP {
-		p.DstPort = 0
+		port = 0
 	}
+	p := &packet{Packet: Packet{Src: f.From.Addr, Dst: f.To, Protocol: f.Protocol, SrcPort: ephemeral, DstPort: port, Size: f.Size}}
 	w.conns.reset()
-	w.left, w.end, w.hops, w.hopsThere, w.chosen = mostHops, end{}, w.hops[:0], w.hopsThere[:0], 0
+	w.left, w.end, w.stuck, w.told, w.hops, w.hopsThere, w.chosen = mostHops, end{}, stuck{}, nil, w.hops[:0], w.hopsThere[:0], 0
 	if d := w.n.devices[f.From.Name]; f.From.Kind == Device && d != nil && !d.has(f.To) {
 		f.From, p.Src = Place{Kind: Internet}, netip.Addr{} // it goes there by itself, past this network
 	}
@@ -80,26 +85,23 @@ func (w *walk) flow(f Flow) Verdict {
 	w.there, w.steps = w.steps, nil
 	w.hopsThere, w.hops = w.hops, w.hopsThere
 	if w.end.lost {
+		w.tell(f.From, tuple{p.Protocol, w.origin, f.To, ephemeral, port})
 		return w.end.verdict(false)
 	}
 	at := w.end
 	w.met = at.place
-	asked := tuple{f.Protocol, f.To, p.Src, p.DstPort, p.SrcPort}
-	asked.to, asked.from = ephemeral, f.Port
-	if f.Protocol == ICMP {
-		asked.from = 0
-	}
 	back := &packet{Packet: Packet{Src: p.Dst, Dst: p.Src, Protocol: p.Protocol, SrcPort: p.DstPort, DstPort: p.SrcPort, Reply: true, Size: f.Size}}
-	sent := w.origin
+	sent, answered := w.origin, back.tuple()
 	w.left = mostHops
 	w.answers(at, back)
 	if w.end.lost {
+		w.tell(at.place, answered)
 		return w.end.verdict(true)
 	}
 	if w.end.place.Kind != f.From.Kind || w.end.place.Site != f.From.Site || w.end.place.Name != f.From.Name {
 		return Verdict{Back: true, Router: w.end.router, Stage: RouteStage, Reason: fmt.Sprintf("the answer comes to %s, who did not ask", w.end.place)}
 	}
-	if back.Src != f.To || back.SrcPort != asked.from || back.Dst != sent {
+	if back.Src != f.To || back.SrcPort != port || back.Dst != sent {
 		return Verdict{Back: true, Router: w.end.router, Stage: SNAT, Reason: fmt.Sprintf("the answer comes from %s to %s, and is one to nothing that was asked", addrPort(back.Src, back.SrcPort), back.Dst)}
 	}
 	return Verdict{Delivered: true, At: at.place.String()}
@@ -177,6 +179,10 @@ func (w *walk) fromDevice(d *roamer, p *packet) {
 	}
 	if !takes(d.door.links[d.device], d.name, p.Src) {
 		w.loses(d.door, AllowedIPs, p, fmt.Sprintf("%s does not take %s from %s", d.device, p.Src, d.name), "")
+		return
+	}
+	if mtu := d.door.mtu[d.device]; mtu > 0 && p.Size > mtu { // both ends have the same
+		w.loses(nil, MTU, p, fmt.Sprintf("%d bytes do not fit the tunnel of %s, whose MTU is %d", p.Size, d.name, mtu), toldAtOnce)
 		return
 	}
 	w.arrives(d.door, p, d.device)

@@ -12,6 +12,7 @@ import (
 // packet is one on its way.
 type packet struct {
 	Packet
+	about *tuple // an ICMP error: of the packet that it quotes, as that was at this router
 }
 
 // wire is the number of its protocol.
@@ -32,7 +33,9 @@ type walk struct {
 	depth  int // of tunnels
 	left   int // routers that may still be passed
 	end    end
-	met    Place      // who was reached
+	met    Place // who was reached
+	stuck  stuck // what did not fit
+	told   []Step
 	origin netip.Addr // the source with which it began
 
 	// What a ruleset is given, to be used again.
@@ -131,7 +134,9 @@ func (w *walk) arrives(r *router, p *packet, device string) {
 		return
 	}
 	p.Mark = 0
-	w.step(r, Arrives, p, func() (string, string) { return "iif " + device, "" })
+	if w.record {
+		w.note(r, Step{Stage: Arrives, Device: device, Text: "iif " + device}, p)
+	}
 	e, reply, state := w.connection(r, p)
 	if !w.hook(r, ruleset.Prerouting, p, e, reply, state, device, "") {
 		return
@@ -157,6 +162,10 @@ func (w *walk) forwards(r *router, p *packet, e *entry, reply bool, state, devic
 		return
 	}
 	out := to.route.Device
+	// Before the rules of forward (ip_forward in net/ipv4/ip_forward.c, ip6_forward in net/ipv6/ip6_output.c).
+	if !w.fits(r, p, out, false) {
+		return
+	}
 	if !w.hook(r, ruleset.Forward, p, e, reply, state, device, out) || !w.hook(r, ruleset.Postrouting, p, e, reply, state, device, out) {
 		return
 	}
@@ -182,8 +191,13 @@ func (w *walk) leads(r *router, p *packet, to way) bool {
 
 // connection finds what connection a packet belongs to, or begins one.
 func (w *walk) connection(r *router, p *packet) (e *entry, reply bool, state string) {
-	e, reply = w.conns.find(r, p.tuple())
+	if p.about != nil {
+		e, reply, state = w.related(r, p)
+	} else {
+		e, reply = w.conns.find(r, p.tuple())
+	}
 	switch {
+	case state != "":
 	case e == nil && p.Reply && p.Protocol == ICMP:
 		state = "invalid" // an answer to nothing that passed here
 		e = &entry{original: p.tuple(), reply: p.tuple().reversed(), placed: true}
@@ -236,7 +250,7 @@ func (w *walk) hook(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, 
 		w.loses(r, stage, p, fmt.Sprintf("%s in chain %s: %s", map[string]string{"drop": "dropped", "reject": "refused"}[result.Verdict], result.Why.Chain, result.Why.Rule), hintOf(result.Why.Chain))
 		return false
 	}
-	if result.NAT != nil && !e.placed {
+	if result.NAT != nil && !e.placed && p.about == nil {
 		w.translate(r, h, p, e, result.NAT, out)
 	}
 	return true
@@ -266,6 +280,10 @@ func (p *packet) icmpType() uint8 {
 	switch {
 	case p.Protocol != ICMP:
 		return 0
+	case p.about != nil && p.Src.Is6():
+		return 2 // packet too big
+	case p.about != nil:
+		return 3 // destination unreachable: fragmentation needed
 	case p.Src.Is6() && p.Reply:
 		return 129
 	case p.Src.Is6():
@@ -279,7 +297,11 @@ func (p *packet) icmpType() uint8 {
 // translateKnown does to a packet of a known connection what was done to its first, or the reverse
 // to an answer: destinations as it comes in, sources as it leaves.
 func (w *walk) translateKnown(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, state string) {
-	if state == "invalid" || !e.placed {
+	switch {
+	case p.about != nil:
+		w.translateError(r, h, p, e, reply, state)
+		return
+	case state == "invalid" || !e.placed:
 		return
 	}
 	to := e.reply.reversed() // what an original packet is made into
