@@ -115,7 +115,7 @@ type testLab struct {
 }
 
 // up brings a lab up from the texts of a network file and a lab file.
-func up(t *testing.T, name, network, lab string) testLab {
+func up(t *testing.T, name, network, lab string, args ...string) testLab {
 	t.Helper()
 	l := testLab{t, fmt.Sprintf("c%d-%s", os.Getpid(), name)}
 	dir := t.TempDir()
@@ -125,7 +125,7 @@ func up(t *testing.T, name, network, lab string) testLab {
 		}
 	}
 	t.Cleanup(func() { _ = exec.Command(binary, "lab", "down", l.name).Run() })
-	l.must("lab", "up", filepath.Join(dir, "n.yaml"), "--name", l.name)
+	l.must(append([]string{"lab", "up", filepath.Join(dir, "n.yaml"), "--name", l.name}, args...)...)
 	return l
 }
 

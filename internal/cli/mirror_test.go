@@ -17,9 +17,9 @@ import (
 )
 
 // open brings a lab up, and opens it for what tests do in it themselves.
-func open(t *testing.T, name, network, file string) homeLab {
+func open(t *testing.T, name, network, file string, args ...string) homeLab {
 	t.Helper()
-	l := homeLab{testLab: up(t, name, network, file)}
+	l := homeLab{testLab: up(t, name, network, file, args...)}
 	var err error
 	l.lab, err = lab.Open(l.name)
 	l.do(err)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,19 +41,37 @@ func TestTraceIsTrue(t *testing.T) {
 	t.Parallel()
 	networks, seed := setting(t, "TOMBOLO_TRUTH_NETWORKS", 6), setting(t, "TOMBOLO_SEED", 8)
 	flows := setting(t, "TOMBOLO_TRUTH_FLOWS", 100)
+	folder := os.Getenv("TOMBOLO_TRUTH_DIR")
+	if folder == "" {
+		folder = t.TempDir()
+	}
 	var count truthCount
-	for i := range networks {
-		t.Run(fmt.Sprint(seed+i), func(t *testing.T) {
-			r := rand.New(rand.NewPCG(seed+i, 8))
-			n, network, labFile := makeTruthNetwork(t, r)
-			l := &truthLab{truthNetwork: n, network: network, homeLab: open(t, fmt.Sprintf("truth%d", (seed+i)%10000), n.file.String(), labFile), count: &count}
-			l.run(int(flows))
+	var labs sync.WaitGroup
+	next := make(chan uint64)
+	for range setting(t, "TOMBOLO_TRUTH_AT_ONCE", 3) { // they mostly wait
+		labs.Go(func() {
+			for seed := range next {
+				t.Run(fmt.Sprint(seed), func(t *testing.T) {
+					r := rand.New(rand.NewPCG(seed, 8))
+					n, network, labFile := makeTruthNetwork(t, r)
+					l := &truthLab{truthNetwork: n, network: network, homeLab: open(t, fmt.Sprintf("truth%d", seed%10000), n.file.String(), labFile, n.devices()...), count: &count, folder: folder}
+					l.run(int(flows))
+				})
+			}
 		})
 	}
-	t.Logf("%d flows in %d networks, of which %d are answered and %d have several ways, TOMBOLO_SEED=%d", count.flows, networks, count.answered, count.several, seed)
+	for i := range networks {
+		next <- seed + i
+	}
+	close(next)
+	labs.Wait()
+	t.Logf("%d flows in %d networks, of which %d are answered and %d have several ways, TOMBOLO_SEED=%d", count.flows.Load(), networks, count.answered.Load(), count.several.Load(), seed)
+	if !t.Failed() {
+		caught(t, folder)
+	}
 }
 
-type truthCount struct{ flows, answered, several int }
+type truthCount struct{ flows, answered, several atomic.Int64 }
 
 // truthLab is a random network in a lab, and how it is now.
 type truthLab struct {
@@ -61,13 +81,16 @@ type truthLab struct {
 	nodes   []lab.Node
 	now     truth.Situation
 	targets []netip.Addr
+	closed  []netip.Addr          // which their providers let nobody reach
 	outer   map[netip.Addr]string // whose uplinks' addresses they are
 	devices map[[2]string]bool    // of routers
 
 	flows uint32 // that were sent
 	seen  captures
 	count *truthCount
-	told  []truth.Situation // all that was seen
+
+	told   []truth.Situation // all that was seen
+	folder string            // where it is kept
 }
 
 func (l *truthLab) run(flows int) {
@@ -82,47 +105,19 @@ func (l *truthLab) run(flows int) {
 		l.watch(n)
 	}
 	l.compare("when all is well", flows/2)
-	if links := l.tunnels(); len(links) > 0 {
-		cut := links[l.IntN(len(links))]
-		l.do(l.lab.Cut(l.Context(), cut[0], cut[1]))
-		l.now.Down = [][2]string{cut}
-		l.compare(fmt.Sprintf("while %s and %s are cut from each other", cut[0], cut[1]), flows/4)
-		l.do(l.lab.Heal(l.Context(), cut[0], cut[1]))
-		l.now.Down = nil
-	}
-	if l.phone && len(l.doors) > 1 {
-		i := slices.Index(l.doors, l.now.Doors["phone"])
-		l.enters(l.doors[(i+1)%len(l.doors)])
-		l.compare("after the phone has moved to "+l.now.Doors["phone"], flows/8)
-	}
-	for _, s := range l.sites {
-		if len(s.uplinks) < 2 {
-			continue
-		}
-		dead := [2]string{s.name, s.uplinks[l.IntN(2)]}
-		l.now.Dead = [][2]string{dead}
-		when := fmt.Sprintf("while %s has no carrier on %s", dead[0], dead[1])
-		if s.checked {
-			when = fmt.Sprintf("while the provider of %s on %s is dead", dead[0], dead[1])
-			l.do(l.lab.Cut(l.Context(), dead[0]+"/"+dead[1], ""))
-		} else {
-			l.do(l.lab.Carrier(l.Context(), dead[0], dead[1], false))
-		}
-		l.compare(when, flows/8)
-		break
+	changes := []func(int){l.cut, l.cutOneWay, l.moves, l.loses}
+	l.Shuffle(len(changes), func(i, k int) { changes[i], changes[k] = changes[k], changes[i] })
+	for _, change := range append(changes[:3], l.dies) {
+		change(flows / 6)
 	}
 	l.keep()
 }
 
-// keep writes what was seen where another tracer can be held against it.
+// keep writes what was seen to where another tracer can be held against it.
 func (l *truthLab) keep() {
-	dir := os.Getenv("TOMBOLO_TRUTH_DIR")
-	if dir == "" {
-		return
-	}
 	text, err := json.Marshal(l.told)
 	l.do(err)
-	l.do(os.WriteFile(filepath.Join(dir, filepath.Base(l.Name())+".json"), text, 0o600))
+	l.do(os.WriteFile(filepath.Join(l.folder, filepath.Base(l.Name())+".json"), text, 0o600))
 }
 
 // askings makes random flows.
@@ -175,11 +170,11 @@ func bit(yes bool) int {
 	return 0
 }
 
-// beside says what the tracer knows nothing of: as whom a device without `full:` is seen that goes to the Internet by itself, and
-// what goes between two providers that are cut from each other.
+// beside says what the tracer knows nothing of: as whom a device is seen that goes to the Internet by itself, what a dead router
+// does, and what goes between two providers that are cut from each other.
 func (l *truthLab) beside(from lab.Node, to netip.Addr) bool {
 	public := l.outer[to] != "" || to.IsGlobalUnicast() && !to.IsPrivate()
-	if from.Kind == lab.DeviceNode && !l.full && public {
+	if from.Kind == lab.DeviceNode && public && (!l.full || l.now.Doors[from.Name] == "") || slices.Contains(l.now.Dead, [2]string{from.Name, ""}) {
 		return true
 	}
 	for _, cut := range l.now.Down {
@@ -195,17 +190,19 @@ func (l *truthLab) beside(from lab.Node, to netip.Addr) bool {
 func (l *truthLab) compare(when string, flows int) {
 	l.Helper()
 	l.now.When = when
-	n, err := trace.New(l.now.World())
+	n, err := l.now.Tracer()
 	if err != nil {
 		l.Fatalf("%v\n%s", err, l.file.String())
 	}
 	all := l.askings(flows)
 	for _, q := range all {
 		ways := n.Possible(q.Flow.Flow)
-		l.count.answered += bit(ways[0].Verdict.Delivered)
-		l.count.several += bit(len(ways) > 1)
+		l.count.answered.Add(int64(bit(ways[0].Verdict.Delivered)))
+		l.count.several.Add(int64(bit(len(ways) > 1)))
 	}
-	l.count.flows += len(all)
+	l.count.flows.Add(int64(len(all)))
+	begin := time.Now()
+	defer func() { l.Logf("%s: %d flows in %.1f s", when, len(all), time.Since(begin).Seconds()) }()
 	differ := l.sweep(n, all)
 	for end := time.Now().Add(patience); len(differ) > 0 && time.Now().Before(end); {
 		time.Sleep(time.Second / 2)
@@ -217,7 +214,7 @@ func (l *truthLab) compare(when string, flows int) {
 		again = l.sweep(n, again)
 	}
 	for _, q := range append(differ, again...) {
-		l.Errorf("%s, %s from %s: %+v\n%s", when, q.Protocol, q.node, q.Flow.Flow, l.now.Compare(n, &q.Flow))
+		l.Errorf("%s, %s from %s: %+v\n%s", when, q.Protocol, q.node, q.Flow.Flow, n.Compare(&q.Flow))
 	}
 	seen := l.now
 	for _, q := range all {
@@ -227,7 +224,7 @@ func (l *truthLab) compare(when string, flows int) {
 }
 
 // sweep sends all at once, and returns those of which something else is captured than the tracer says.
-func (l *truthLab) sweep(n *trace.Network, all []*asking) (differ []*asking) {
+func (l *truthLab) sweep(n *truth.Tracer, all []*asking) (differ []*asking) {
 	l.Helper()
 	if len(all) == 0 {
 		return nil
@@ -237,7 +234,7 @@ func (l *truthLab) sweep(n *trace.Network, all []*asking) (differ []*asking) {
 	done()
 	l.seen.sort(all, l.devices)
 	for _, q := range all {
-		if l.now.Compare(n, &q.Flow) != "" {
+		if n.Compare(&q.Flow) != "" {
 			differ = append(differ, q)
 		}
 	}

@@ -17,6 +17,8 @@ type truthNetwork struct {
 	doors []string
 	phone bool
 	full  bool // its whole traffic
+	away  bool // at no door at first
+	wire  bool // the first two sites are on one, and have no tunnel between them
 }
 
 type truthSite struct {
@@ -28,6 +30,7 @@ type truthSite struct {
 	uplinks []string // devices
 	checked bool     // what they do is found out by asking somebody
 	plain   bool     // it runs nothing of ours
+	guest   bool     // and enters at a door
 	behind  bool     // a NAT
 }
 
@@ -75,6 +78,14 @@ func makeTruthNetwork(t *testing.T, r *rand.Rand) (n *truthNetwork, network *spe
 	return nil, nil, ""
 }
 
+// devices are the lab's arguments about the phone.
+func (n *truthNetwork) devices() []string {
+	if n.away {
+		return []string{"--devices", "off"}
+	}
+	return nil
+}
+
 // providers is the rest of the lab file: who is behind a NAT.
 func (n *truthNetwork) providers() string {
 	var b strings.Builder
@@ -91,7 +102,8 @@ func (n *truthNetwork) providers() string {
 
 func (n *truthNetwork) make() {
 	n.write("network: truth\noverlay: 10.200.0.0/24\nsites:\n")
-	for i := range 3 + n.IntN(4) {
+	n.wire = n.one(4)
+	for i := range 3 + n.IntN(6) {
 		n.makeSite(i + 1)
 	}
 	n.makeLinks()
@@ -111,11 +123,12 @@ func (n *truthNetwork) makeSite(i int) {
 		s.lans = 0
 	}
 	n.write("  %s:\n    address: 10.200.0.%d\n", s.name, i)
-	if s.behind = i > 1 && n.one(5); !s.behind {
+	wired := n.wire && i <= 2
+	if s.behind = i > 1 && !wired && n.one(5); !s.behind {
 		n.write("    endpoint: %s.example.net\n", s.name)
 	}
-	if s.plain = i > 2 && !s.static && n.one(12); s.plain {
-		s.mapped = false
+	if s.plain = i > 2 && !s.static && n.one(8); s.plain {
+		s.mapped, s.guest = false, n.one(2)
 		n.write("    kind: plain\n")
 	}
 	if s.static {
@@ -135,7 +148,9 @@ func (n *truthNetwork) makeSite(i int) {
 	n.write("    uplink:\n")
 	for k, device := range s.uplinks {
 		words := []string{"dhcp: true"}
-		if !s.behind && n.one(2) {
+		if wired && k == 0 {
+			words = []string{fmt.Sprintf("address: 211.99.0.%d/29, gateway: 211.99.0.1", i+1)}
+		} else if !s.behind && n.one(2) {
 			words = []string{fmt.Sprintf("address: 211.%d.%d.2/30, gateway: 211.%d.%d.1", i, k, i, k)}
 		}
 		if len(s.uplinks) > 1 {
@@ -177,19 +192,40 @@ func (s *truthSite) lan(k int) (prefixes []string) {
 }
 
 func (n *truthNetwork) makeLinks() {
-	var names, pairs []string
-	for i := range n.sites {
-		names = append(names, n.sites[i].name)
-		if i > 0 {
-			pairs = append(pairs, fmt.Sprintf("[%s, %s]", n.sites[n.IntN(i)].name, n.sites[i].name))
+	var names, pairs, every []string
+	costs := !n.one(3)
+	for _, s := range n.sites {
+		if s.guest {
+			continue
 		}
+		to := n.IntN(max(len(names), 1))
+		for i, other := range names {
+			pair := fmt.Sprintf("[%s, %s]", other, s.name)
+			if n.wire && len(names) == 1 {
+				pair = fmt.Sprintf("{between: %s, transport: none, on: {%s: eth0, %s: eth0}}", pair, other, s.name)
+			} else if costs {
+				pair = fmt.Sprintf("{between: %s, cost: %d}", pair, 1+n.IntN(400))
+			}
+			every = append(every, pair)
+			if i == to {
+				pairs = append(pairs, pair)
+			}
+		}
+		names = append(names, s.name)
 	}
-	if n.one(2) {
-		pairs = append(pairs, fmt.Sprintf("{between: [%s, %s], cost: %d}", names[0], names[len(names)-1], 1+n.IntN(500)))
+	first, last := names[0], names[len(names)-1]
+	if n.one(2) && len(names) > 2 {
+		pairs = append(pairs, fmt.Sprintf("{between: [%s, %s], cost: %d}", first, last, 1+n.IntN(500)))
 	}
 	n.Shuffle(len(names), func(i, k int) { names[i], names[k] = names[k], names[i] })
-	n.write("links: %s\n", pick(n.Rand, "mesh", fmt.Sprintf("{star: %s}", names[0]),
-		fmt.Sprintf("{chain: [%s]}", strings.Join(names, ", ")), "["+strings.Join(pairs, ", ")+"]"))
+	shapes := []string{"[" + strings.Join(every, ", ") + "]", "[" + strings.Join(pairs, ", ") + "]"}
+	if !n.wire {
+		shapes = append(shapes, fmt.Sprintf("{chain: [%s]}", strings.Join(names, ", ")))
+		if len(names) == len(n.sites) { // else it would join those that enter at a door
+			shapes = append(shapes, "mesh", fmt.Sprintf("{star: %s}", names[0]))
+		}
+	}
+	n.write("links: %s\n", pick(n.Rand, shapes...))
 }
 
 func (n *truthNetwork) makeClients() {
@@ -201,7 +237,7 @@ func (n *truthNetwork) makeClients() {
 	if n.phone = len(n.doors) > 0 && !n.one(3); !n.phone {
 		return
 	}
-	n.full = n.one(2)
+	n.full, n.away = n.one(2), n.one(4)
 	n.write("clients:\n  pool: 10.31.0.0/24\n  at: [%s]\n  devices:\n    phone: {address: 10.31.0.10, full: %v}\n", strings.Join(n.doors, ", "), n.full)
 }
 

@@ -2,9 +2,11 @@ package cli_test
 
 import (
 	cryptorand "crypto/rand"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"tombolo/internal/compile"
 	"tombolo/internal/key"
@@ -19,7 +21,7 @@ func (l *truthLab) describe() {
 	l.Helper()
 	l.now = truth.Situation{
 		File: l.file.String(), Routers: compile.All(l.network, compile.Options{Keys: l.keys()}),
-		Doors: map[string]string{}, Public: map[netip.Addr]netip.Addr{},
+		RTT: 10 * time.Millisecond, Doors: map[string]string{},
 	}
 	l.outer, l.devices = map[netip.Addr]string{}, map[[2]string]bool{}
 	for i := range l.now.Routers {
@@ -34,11 +36,21 @@ func (l *truthLab) describe() {
 			l.devices[[2]string{r.Site, d.Device}] = true
 		}
 	}
+	if l.wire {
+		l.now.Near = [][2]string{{l.sites[0].name, l.sites[1].name}}
+	}
+	for _, s := range l.sites {
+		if s.guest {
+			l.now.Doors[s.name] = l.doors[0]
+		}
+	}
 	if l.phone {
 		if !l.full {
 			l.now.Takes = map[string][]netip.Prefix{"phone": l.inside()}
 		}
-		l.enters(l.doors[l.IntN(len(l.doors))])
+		if !l.away {
+			l.enters(l.doors[l.IntN(len(l.doors))])
+		}
 	}
 	all, err := l.lab.Nodes()
 	l.do(err)
@@ -69,20 +81,24 @@ func (l *truthLab) uplinksOf(n lab.Node) {
 		if !d.Uplink {
 			continue
 		}
-		l.now.Uplinks = append(l.now.Uplinks, truth.Uplink{Site: n.Name, Device: d.Name, Addresses: d.Addresses, Gateways: gateways[d.Name]})
+		l.now.Uplinks = append(l.now.Uplinks, truth.Uplink{Site: n.Name, Device: d.Name, Addresses: d.Addresses, Gateways: gateways[d.Name], Public: d.Public})
 		for _, a := range d.Addresses {
 			l.outer[a.Addr()] = n.Name
-			if d.Public.IsValid() { // it lets nobody in, in IPv6 too
-				l.now.Public[a.Addr()] = d.Public
+			if d.Public.IsValid() { // its provider lets nobody in, in IPv6 too
+				l.closed = append(l.closed, a.Addr())
 			}
 		}
 	}
 }
 
-// enters takes the phone to a door.
+// enters takes the phone to a door; to none if that is empty.
 func (l *truthLab) enters(door string) {
 	l.Helper()
-	l.now.Doors = map[string]string{"phone": door} // that of former situations stays as it was
+	l.now.Doors = maps.Clone(l.now.Doors) // those of former situations stay as they were
+	l.now.Doors["phone"] = door
+	if door == "" {
+		delete(l.now.Doors, "phone")
+	}
 	l.roam("phone", door)
 }
 
@@ -152,7 +168,12 @@ func (l *truthLab) aim() {
 			l.targets = append(l.targets, l.addressesOf(n)...)
 		}
 	}
-	l.targets = slices.DeleteFunc(l.targets, func(a netip.Addr) bool { return l.now.Public[a].IsValid() }) // the tracer knows of no NAT and no filter but ours
+	l.targets = slices.DeleteFunc(l.targets, func(a netip.Addr) bool { return slices.Contains(l.closed, a) })
+	for _, u := range l.now.Uplinks {
+		if u.Public.IsValid() { // to it that is somebody outside
+			l.targets = append(l.targets, u.Public)
+		}
+	}
 	if slices.ContainsFunc(l.sites, func(s truthSite) bool { return s.mapped }) {
 		l.targets = append(l.targets, netip.MustParseAddr("192.168.1.10"), netip.MustParseAddr("fd00:ffff::10")) // from their own site
 	}
@@ -162,7 +183,7 @@ func (l *truthLab) aim() {
 func (l *truthLab) tunnels() (out [][2]string) {
 	for i, a := range l.sites {
 		for k, b := range l.sites {
-			if i < k && l.network.Links.Has(i, k) {
+			if i < k && l.network.Links.Has(i, k) && (!l.wire || k > 1) {
 				out = append(out, [2]string{a.name, b.name})
 			}
 		}

@@ -54,14 +54,14 @@ func TestWantedWaysAreAsShortAsThoseThatConverge(t *testing.T) {
 }
 
 // said is a route with the router that it leads to.
-func (f fabric) said(t failer, at int, r state.Route, next map[netip.Addr]string) learned {
+func (f fabric) said(t failer, at int, r state.Route, next map[netip.Addr]trace.End) learned {
 	for _, l := range f.routers[at].Babel.Links {
 		if l.Device != r.Device {
 			continue
 		}
 		peer := l.Peer
 		if !l.Tunnel {
-			peer = next[r.Gateway]
+			peer = next[r.Gateway].Site
 		}
 		to := slices.IndexFunc(f.routers, func(o state.Router) bool { return o.Site == peer })
 		if to < 0 {

@@ -54,6 +54,7 @@ type router struct {
 	dead    func(device string) bool
 
 	interfaces map[string]*state.Interface
+	next       map[netip.Addr]learned.End // who is behind gateways that no file knows
 }
 
 // uplink is a device that leads to the Internet.
@@ -62,6 +63,10 @@ type uplink struct {
 	addresses []netip.Prefix
 	gateways  []netip.Addr
 	leased    bool // its addresses are not known: these stand for them
+
+	// What its private IPv4 address is outside of its provider's NAT, and whether that is known.
+	public netip.Addr
+	known  bool
 }
 
 type lan struct {
@@ -100,6 +105,7 @@ func New(w learned.World) (*Network, error) {
 			}
 		}
 	}
+	n.hide(w.Public)
 	n.enter(w)
 	for _, name := range n.names {
 		n.join(n.routers[name], w.Down)
@@ -147,7 +153,7 @@ func newRouter(s *state.Router, held learned.Held, leases func(site, device stri
 	r := &router{
 		name: s.Site, state: s, fibs: map[uint32]*[2]fib{}, local: map[netip.Addr]string{}, uplinks: map[string]*uplink{},
 		links: map[string][]link{}, mtu: map[string]int{}, strict: map[string]bool{}, accepts: map[string]bool{},
-		interfaces: map[string]*state.Interface{},
+		interfaces: map[string]*state.Interface{}, next: held.Next,
 	}
 	for _, x := range s.Rulesets {
 		t, err := ruleset.Parse(x.Text)
@@ -312,6 +318,34 @@ func (n *Network) prepare() {
 	}
 }
 
+// hide gives uplinks with private addresses one outside: what leaves by them must be translated by
+// their provider, else nothing would come back. Addresses that are not known are stood for (RFC 5737).
+func (n *Network) hide(public func(site, device string) netip.Addr) {
+	stand := netip.AddrFrom4([4]byte{198, 51, 100, 20})
+	for _, name := range n.names {
+		r := n.routers[name]
+		for _, u := range r.state.Uplinks {
+			x := r.uplinks[u.Device]
+			if x == nil || x.leased || !slices.ContainsFunc(x.addresses, func(a netip.Prefix) bool { return private(a.Addr()) }) {
+				continue
+			}
+			if public != nil {
+				x.public = public(name, u.Device)
+			}
+			if x.known = x.public.IsValid(); !x.known {
+				x.public, stand = stand, stand.Next()
+			}
+		}
+	}
+}
+
+// private reports whether an IPv4 address is none of the Internet (RFC 1918, RFC 6598).
+func private(a netip.Addr) bool {
+	return a.Is4() && (a.IsPrivate() || shared.Contains(a))
+}
+
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
 // up reports whether a device can carry packets.
 func (r *router) up(device string) bool { return !r.dead(device) }
 
@@ -350,25 +384,39 @@ func (n *Network) join(r *router, down func(a, b string) bool) {
 		}
 		for k := range f.WireGuard.Peers {
 			p := &f.WireGuard.Peers[k]
-			l := link{peer: p}
-			if d := n.devices[p.Name]; r.state.Clients != nil && f.Name == r.state.Clients.Device && d != nil {
+			l := link{peer: p, to: n.routers[p.Name]}
+			door := r.state.Clients != nil && f.Name == r.state.Clients.Device
+			itself, enters := n.devices[r.name]
+			switch d := n.devices[p.Name]; {
+			case door && d != nil && l.to == nil:
 				l.roamer, l.down = d, d.door != r
-			} else if l.to = n.routers[p.Name]; l.to != nil {
-				l.device = l.to.deviceTo(r.name)
-				l.down = down != nil && down(r.name, p.Name)
+			case door && d != nil: // a plain site that enters like a device
+				l.device, l.down = l.to.ofPeer(doors), d.door != r
+			case l.to != nil:
+				l.device = l.to.ofPeer(r.name)
+			case enters && p.Name == doors:
+				if l.to, l.device = itself.door, itself.device; l.to == nil {
+					l.down = true
+				}
+			}
+			if l.to != nil {
+				l.down = l.down || down != nil && down(r.name, l.to.name)
 			}
 			r.links[f.Name] = append(r.links[f.Name], l)
 		}
 	}
 }
 
-// deviceTo returns the tunnel by which a router is joined to another.
-func (r *router) deviceTo(site string) string {
+// doors is the peer of who enters at a door: all doors have one key (compile.Router).
+const doors = "clients"
+
+// ofPeer returns the tunnel in which a router has a peer.
+func (r *router) ofPeer(name string) string {
 	for _, f := range r.state.Interfaces {
 		if f.WireGuard == nil {
 			continue
 		}
-		if slices.ContainsFunc(f.WireGuard.Peers, func(p state.Peer) bool { return p.Name == site }) {
+		if slices.ContainsFunc(f.WireGuard.Peers, func(p state.Peer) bool { return p.Name == name }) {
 			return f.Name
 		}
 	}

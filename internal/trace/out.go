@@ -27,7 +27,11 @@ func (w *walk) leaves(r *router, p *packet, to way) {
 
 // via hands a packet to a gateway: another router of the network on that device, or a provider.
 func (w *walk) via(r *router, p *packet, device string, gateway netip.Addr) {
-	if o := w.n.other(r, gateway); o.router != nil {
+	o := w.n.other(r, gateway)
+	if at, known := r.next[gateway]; known && o.router == nil {
+		o = owner{w.n.routers[at.Site], at.Device}
+	}
+	if o.router != nil {
 		w.arrives(o.router, p, o.device)
 		return
 	}
@@ -82,11 +86,40 @@ func (w *walk) provider(r *router, p *packet, u *uplink) {
 		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s drops the source %s, which is not that line's", r.name, u.device, p.Src), "nothing translates it there: `masquerade:` of the uplink")
 		return
 	}
+	if u.public.IsValid() && private(p.Src) {
+		w.hides(p, hidden{public: u.public, address: p.Src}, u)
+	}
 	w.outside(p)
+}
+
+// hidden is an address that a provider's NAT knows.
+type hidden struct{ public, address netip.Addr }
+
+// hides is the NAT of a provider, which remembers what it hides.
+func (w *walk) hides(p *packet, h hidden, u *uplink) {
+	w.hidden = append(w.hidden, h)
+	p.Src = h.public
+	w.step(nil, SNAT, p, func() (string, string) {
+		if u.known {
+			return "from " + h.public.String(), "the provider's NAT"
+		}
+		return "from " + h.public.String(), "the provider's NAT; this stands for an address that is not known"
+	})
 }
 
 // outside is the Internet.
 func (w *walk) outside(p *packet) {
+	for _, h := range w.hidden {
+		if h.public != p.Dst {
+			continue
+		}
+		p.Dst = h.address
+		if p.about != nil {
+			p.about.src = h.address
+		}
+		w.step(nil, DNAT, p, func() (string, string) { return "to " + p.Dst.String(), "the provider's NAT remembers it" })
+		break
+	}
 	if o := w.n.public[p.Dst]; o != nil {
 		device, has := o.local[p.Dst]
 		if !has {

@@ -77,6 +77,7 @@ func (w *walk) flow(f Flow) Verdict {
 	}
 	p := &packet{Packet: Packet{Src: f.From.Addr, Dst: f.To, Protocol: f.Protocol, SrcPort: ephemeral, DstPort: port, Size: f.Size}}
 	w.conns.reset()
+	w.hidden = w.hidden[:0]
 	w.left, w.end, w.stuck, w.told, w.hops, w.hopsThere, w.chosen = mostHops, end{}, stuck{}, nil, w.hops[:0], w.hopsThere[:0], 0
 	if d := w.n.devices[f.From.Name]; f.From.Kind == Device && d != nil && !d.has(f.To) {
 		f.From, p.Src = Place{Kind: Internet}, netip.Addr{} // it goes there by itself, past this network
@@ -177,7 +178,7 @@ func (w *walk) fromDevice(d *roamer, p *packet) {
 		w.loses(nil, Arrives, p, d.name+" is at no door", "")
 		return
 	}
-	if !takes(d.door.links[d.device], d.name, p.Src) {
+	if x := chosen(d.door.links[d.device], p.Src); x == nil || x.roamer != d {
 		w.loses(d.door, AllowedIPs, p, fmt.Sprintf("%s does not take %s from %s", d.device, p.Src, d.name), "")
 		return
 	}

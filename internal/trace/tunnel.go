@@ -21,25 +21,29 @@ func (w *walk) tunnels(r *router, p *packet, device string) {
 		w.toDevice(r, p, l)
 		return
 	}
-	if l.to == nil || l.device == "" {
+	switch {
+	case l.down && l.to == nil:
+		w.loses(r, Outer, p, fmt.Sprintf("%s is at no door", r.name), "")
+		return
+	case l.to == nil || l.device == "":
 		w.loses(r, AllowedIPs, p, fmt.Sprintf("peer %s of %s is no router of this network", l.peer.Name, device), "")
 		return
-	}
-	if l.down {
+	case l.down:
 		w.loses(r, Outer, p, fmt.Sprintf("the link to %s carries nothing", l.to.name), "")
 		return
 	}
 	if (w.record || p.Size > 0 || !l.carries) && !w.outer(r, p, device, l) {
 		return
 	}
-	if !takes(l.to.links[l.device], r.name, p.Src) {
+	if x := chosen(l.to.links[l.device], p.Src); x == nil || x.to != r {
 		w.loses(l.to, AllowedIPs, p, fmt.Sprintf("%s does not take %s from %s", l.device, p.Src, r.name), "")
 		return
 	}
 	w.arrives(l.to, p, l.device)
 }
 
-// chosen returns the peer with the longest of the AllowedIPs that have a destination.
+// chosen returns the peer with the longest of the AllowedIPs that have an address: the one to which a
+// device sends what goes there, and the only one from which it takes what comes from there.
 func chosen(links []link, dst netip.Addr) *link {
 	var best *link
 	bits := -1
@@ -51,13 +55,6 @@ func chosen(links []link, dst netip.Addr) *link {
 		}
 	}
 	return best
-}
-
-// takes reports whether a device takes a source from a peer: the longest AllowedIPs that have it
-// are that peer's.
-func takes(links []link, peer string, src netip.Addr) bool {
-	l := chosen(links, src)
-	return l != nil && l.peer.Name == peer
 }
 
 // has reports whether an address is behind a device's tunnel, as it sees that.

@@ -51,6 +51,8 @@ type walk struct {
 	choices []choice // between next hops, in the order in which they come up
 	chosen  int      // of them
 
+	hidden []hidden // by providers' NATs
+
 	there     []Step // while it is on its way back: those of the way there
 	hopsThere []Hop
 }

@@ -58,13 +58,14 @@ func (n *node) route(w *World, x *way) state.Route {
 	}
 	if x.edge != nil && !x.edge.link.Tunnel {
 		r.Gateway, r.OnLink = w.gateway(x.edge.at, six), true
-		if other, taken := n.held.Next[r.Gateway]; taken && other != x.edge.at.node.router.Site {
+		at := End{x.edge.at.node.router.Site, x.edge.at.Device}
+		if other, taken := n.held.Next[r.Gateway]; taken && other != at {
 			r.Gateway = w.gateway(x.edge.at, true) // both are the first of one subnet
 		}
 		if n.held.Next == nil {
-			n.held.Next = map[netip.Addr]string{}
+			n.held.Next = map[netip.Addr]End{}
 		}
-		n.held.Next[r.Gateway] = x.edge.at.node.router.Site
+		n.held.Next[r.Gateway] = at
 	}
 	return r
 }

@@ -55,6 +55,10 @@ type World struct {
 	// uplink with addresses and without any gateway needs none. Nil: nothing.
 	Uplinks func(site, device string) (addresses []netip.Prefix, gateways []netip.Addr)
 
+	// Public says as which address an uplink's private one is seen outside: there must be a NAT of its
+	// provider. Invalid: it is not known. Nil: none is.
+	Public func(site, device string) netip.Addr
+
 	// Foreign says what routers of no site announce on a segment of a site. Nil: nothing.
 	Foreign func(site, device string) []netip.Prefix
 
@@ -73,13 +77,16 @@ type Held struct {
 	Routes []state.Route
 	Rules  []state.Rule
 
-	// Next says whose the gateways of learned routes are, by site.
-	Next map[netip.Addr]string
+	// Next says whose the gateways of learned routes are.
+	Next map[netip.Addr]End
 
 	// LANs is what the router itself has on its LANs' devices. It is only observed; what is
 	// computed has the first address of each LAN.
 	LANs map[string][]netip.Prefix
 }
+
+// End is a router's device.
+type End struct{ Site, Device string }
 
 // Routes returns what the agents hold, by site. A router that is dead holds nothing.
 func Routes(w World) map[string]Held {

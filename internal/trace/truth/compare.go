@@ -8,37 +8,55 @@ import (
 	"tombolo/internal/trace"
 )
 
-// Difference is a flow of which the tracer says what did not happen.
-type Difference struct {
-	Flow  Flow
-	Words string // both
+// Tracer is the network of a situation, and what it may be as well: which of two ways that are about
+// as long is taken, depends on what came before.
+type Tracer struct {
+	*trace.Network
+	situation *Situation
+	others    []*trace.Network // made when they are needed; the first is Network
 }
 
-// Differences follows all flows, and returns those of which something else happened.
-func (s *Situation) Differences() ([]Difference, error) {
-	n, err := trace.New(s.World())
+// manyOthers is enough for a flow and its answer to go by any of half a dozen ways each.
+const manyOthers = 256
+
+// Tracer prepares it.
+func (s *Situation) Tracer() (*Tracer, error) {
+	n, err := trace.New(s.World(0))
+	return &Tracer{Network: n, situation: s, others: []*trace.Network{n}}, err
+}
+
+// Difference follows the flows until something else happened to one, and returns that in words; empty
+// if the tracer is right about all.
+func (s *Situation) Difference() (string, error) {
+	n, err := s.Tracer()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	var out []Difference
-	for _, f := range s.Flows {
-		if words := s.Compare(n, &f); words != "" {
-			out = append(out, Difference{f, words})
+	for i := range s.Flows {
+		f := &s.Flows[i]
+		if words := n.Compare(f); words != "" {
+			return fmt.Sprintf("%s, %+v\n%s", s.When, f.Flow, words), nil
 		}
 	}
-	return out, nil
+	return "", nil
 }
 
 // Compare says how what happened to a flow is no way that the tracer says it may take, in lines;
 // empty if it is one.
-func (s *Situation) Compare(n *trace.Network, f *Flow) string {
+func (n *Tracer) Compare(f *Flow) string {
+	s := n.situation
 	ways := n.Possible(f.Flow)
+	may := func(x *trace.Network) bool {
+		return slices.ContainsFunc(x.Possible(f.Flow), func(t trace.Trace) bool { return s.same(&t, f) })
+	}
+	for number := range manyOthers {
+		if may(n.also(number)) {
+			return ""
+		}
+	}
 	var b strings.Builder
 	for i := range ways {
 		t := &ways[i]
-		if s.same(t, f) {
-			return ""
-		}
 		fmt.Fprintf(&b, "the tracer: %+v\n", t.Verdict)
 		for k, steps := range [][]trace.Step{t.There, t.Back, t.Told} {
 			for _, e := range s.expected(steps, k) {
@@ -53,6 +71,18 @@ func (s *Situation) Compare(n *trace.Network, f *Flow) string {
 		}
 	}
 	return b.String()
+}
+
+// also is the network with other round trips.
+func (n *Tracer) also(number int) *trace.Network {
+	for len(n.others) <= number {
+		x, err := trace.New(n.situation.World(len(n.others)))
+		if err != nil {
+			panic(err) // the first one was right
+		}
+		n.others = append(n.others, x)
+	}
+	return n.others[number]
 }
 
 // The legs of a flow's way.
@@ -76,7 +106,7 @@ func (s *Situation) same(t *trace.Trace, f *Flow) bool {
 	seen := [][]Event{f.There, f.Back, f.Told}
 	for leg, steps := range [][]trace.Step{t.There, t.Back, t.Told} {
 		said := s.expected(steps, leg)
-		if !slices.EqualFunc(said, seen[leg], s.equal) {
+		if !slices.Equal(said, seen[leg]) {
 			return false
 		}
 		if leg == there && s.nobody(steps) {
@@ -84,17 +114,6 @@ func (s *Situation) same(t *trace.Trace, f *Flow) bool {
 		}
 	}
 	return true
-}
-
-// equal compares what is said with what was seen, of which a provider may have hidden the address.
-func (s *Situation) equal(said, seen Event) bool {
-	if s.Public[said.Src] == seen.Src {
-		said.Src = seen.Src
-	}
-	if s.Public[said.Dst] == seen.Dst {
-		said.Dst = seen.Dst
-	}
-	return said == seen
 }
 
 // expected are the events that steps are seen by.

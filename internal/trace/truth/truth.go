@@ -3,13 +3,16 @@
 // make, and hand over what they saw as a Situation. As that is a value with a JSON form, it can be
 // held against another tracer too, such as one that was broken on purpose.
 //
-//	lab, captures ─▶ Situation ─▶ Differences        (what really happened, what is said)
+//	lab, captures ─▶ Situation ─▶ Difference        (what really happened, and what is said)
 //
 // Only tests import it.
 package truth
 
 import (
+	"fmt"
+	"hash/fnv"
 	"net/netip"
+	"time"
 
 	"tombolo/internal/state"
 	"tombolo/internal/trace"
@@ -28,9 +31,8 @@ type Situation struct {
 	Uplinks []Uplink                  `json:"uplinks,omitempty"`
 	Nodes   []Node                    `json:"nodes"`
 
-	// Public are the addresses that providers' NATs show outside for those of uplinks. The tracer
-	// knows of none.
-	Public map[netip.Addr]netip.Addr `json:"public,omitempty"`
+	RTT  time.Duration `json:"rtt"`            // between sites that are joined
+	Near [][2]string   `json:"near,omitempty"` // but for those that are on one wire
 
 	Flows []Flow `json:"flows"`
 }
@@ -41,6 +43,7 @@ type Uplink struct {
 	Device    string         `json:"device"`
 	Addresses []netip.Prefix `json:"addresses"`
 	Gateways  []netip.Addr   `json:"gateways"`
+	Public    netip.Addr     `json:"public,omitzero"` // outside of its provider's NAT, if it is behind one
 }
 
 // Node is who can be an end of a flow.
@@ -69,8 +72,12 @@ type Event struct {
 	Port   uint16     `json:"port,omitempty"` // of who is asked
 }
 
-// World is what the tracer is told.
-func (s *Situation) World() learned.World {
+// spread is by how much round trips may differ from each other, so that one of two ways that are about
+// as long is taken: a speaker stays with one that is worse by less than 5 % (package learned).
+var spread = []time.Duration{time.Millisecond, 10 * time.Millisecond, 40 * time.Millisecond}
+
+// World is what the tracer is told; with another number than 0, with other round trips.
+func (s *Situation) World(number int) learned.World {
 	w := learned.World{Routers: s.Routers, Doors: s.Doors, Takes: s.Takes}
 	if w.Doors == nil {
 		w.Doors = map[string]string{}
@@ -82,6 +89,26 @@ func (s *Situation) World() learned.World {
 			}
 		}
 		return nil, nil
+	}
+	w.Public = func(site, device string) netip.Addr {
+		for _, u := range s.Uplinks {
+			if u.Site == site && u.Device == device {
+				return u.Public
+			}
+		}
+		return netip.Addr{}
+	}
+	w.RTT = func(a, b string) time.Duration {
+		rtt := s.RTT
+		if has(s.Near, a, b) {
+			rtt = 0
+		}
+		if number > 0 {
+			h := fnv.New32a()
+			fmt.Fprintf(h, "%s %s %d", a, b, number)
+			rtt += time.Duration(h.Sum32()%1000) * spread[number%len(spread)] / 1000
+		}
+		return rtt
 	}
 	w.Down = func(a, b string) bool { return has(s.Down, a, b) }
 	w.Dead = func(site, device string) bool { return has(s.Dead, site, device) }
