@@ -73,6 +73,10 @@ func TestTraceIsTrue(t *testing.T) {
 
 type truthCount struct{ flows, answered, several atomic.Int64 }
 
+// toRest is how long a network may take to come to rest: a router that is silent is given up after 25 s,
+// and then its addresses are tried in turn.
+const toRest = 75 * time.Second
+
 // truthLab is a random network in a lab, and how it is now.
 type truthLab struct {
 	*truthNetwork
@@ -204,7 +208,7 @@ func (l *truthLab) compare(when string, flows int) {
 	begin := time.Now()
 	defer func() { l.Logf("%s: %d flows in %.1f s", when, len(all), time.Since(begin).Seconds()) }()
 	differ := l.sweep(n, all)
-	for end := time.Now().Add(patience); len(differ) > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(toRest); len(differ) > 0 && time.Now().Before(end); {
 		time.Sleep(time.Second / 2)
 		differ = l.sweep(n, differ)
 	}

@@ -55,11 +55,12 @@ func (l *truthLab) moves(flows int) {
 	l.compare("after the phone has moved to "+l.now.Doors["phone"], flows)
 }
 
-// loses takes one of two uplinks away.
+// loses takes one of two uplinks away. Who runs no speaker looks for another endpoint after three minutes.
 func (l *truthLab) loses(flows int) {
 	l.Helper()
 	for _, s := range l.sites {
-		if len(s.uplinks) < 2 {
+		silent := func(x [2]string) bool { return slices.Contains(x[:], s.name) && (l.silent(x[0]) || l.silent(x[1])) }
+		if len(s.uplinks) < 2 || slices.ContainsFunc(l.tunnels(), silent) {
 			continue
 		}
 		dead := [2]string{s.name, s.uplinks[l.IntN(2)]}

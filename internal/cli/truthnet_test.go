@@ -124,12 +124,22 @@ func (n *truthNetwork) makeSite(i int) {
 	}
 	n.write("  %s:\n    address: 10.200.0.%d\n", s.name, i)
 	wired := n.wire && i <= 2
-	if s.behind = i > 1 && !wired && n.one(5); !s.behind {
-		n.write("    endpoint: %s.example.net\n", s.name)
-	}
+	s.behind = i > 1 && !wired && n.one(5)
 	if s.plain = i > 2 && !s.static && n.one(8); s.plain {
 		s.mapped, s.guest = false, n.one(2)
 		n.write("    kind: plain\n")
+	}
+	s.uplinks = []string{"eth0"}
+	if !s.plain && !s.behind && n.one(3) {
+		s.uplinks = append(s.uplinks, "eth1")
+		s.checked = n.one(2)
+	}
+	switch {
+	case s.behind:
+	case len(s.uplinks) > 1: // others find it by the second one too
+		n.write("    endpoint: [%s.example.net, 211.%d.1.2]\n", s.name, i)
+	default:
+		n.write("    endpoint: %s.example.net\n", s.name)
 	}
 	if s.static {
 		n.write("    routing: static\n")
@@ -140,17 +150,12 @@ func (n *truthNetwork) makeSite(i int) {
 		}
 		n.write("      lan%d: [%s]\n", k, strings.Join(s.lan(k), ", "))
 	}
-	s.uplinks = []string{"eth0"}
-	if !s.plain && !s.behind && n.one(3) {
-		s.uplinks = append(s.uplinks, "eth1")
-		s.checked = n.one(2)
-	}
 	n.write("    uplink:\n")
 	for k, device := range s.uplinks {
 		words := []string{"dhcp: true"}
 		if wired && k == 0 {
 			words = []string{fmt.Sprintf("address: 211.99.0.%d/29, gateway: 211.99.0.1", i+1)}
-		} else if !s.behind && n.one(2) {
+		} else if !s.behind && (k > 0 || n.one(2)) {
 			words = []string{fmt.Sprintf("address: 211.%d.%d.2/30, gateway: 211.%d.%d.1", i, k, i, k)}
 		}
 		if len(s.uplinks) > 1 {

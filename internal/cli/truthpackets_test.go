@@ -61,21 +61,25 @@ func numbered(b []byte) (id uint32, what byte, ok bool) {
 // serves has a node answer all that it is asked, on all its addresses: datagrams as they came.
 func (l *truthLab) serves(n lab.Node, addresses []netip.Addr) {
 	l.Helper()
-	// What does not fit is not taken apart, also where the kernel has heard of a smaller MTU.
-	whole := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) { wholePackets(int(fd), strings.HasSuffix(network, "6")) })
+	// What does not fit is not taken apart, also where the kernel has heard of a smaller MTU. A device may be at no
+	// door, and without its address.
+	sockets := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			wholePackets(int(fd), strings.HasSuffix(network, "6"))
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+		})
 	}}
 	l.do(l.lab.Do(l.Context(), n.Name, func() error {
 		for _, a := range addresses {
 			for _, port := range askedPorts {
 				at := netip.AddrPortFrom(a, port).String()
-				stream, err := net.Listen("tcp", at)
+				stream, err := sockets.Listen(l.Context(), "tcp", at)
 				if err != nil {
 					return err
 				}
 				l.Cleanup(func() { stream.Close() })
 				go hangUp(stream)
-				datagrams, err := whole.ListenPacket(l.Context(), "udp", at)
+				datagrams, err := sockets.ListenPacket(l.Context(), "udp", at)
 				if err != nil {
 					return err
 				}

@@ -17,6 +17,7 @@ type Network struct {
 	routers map[string]*router
 	names   []string               // of routers, in the order of the file
 	public  map[netip.Addr]*router // by addresses of uplinks
+	hidden  map[netip.Addr]string  // sites, by what their providers' NATs show
 	devices map[string]*roamer
 	byAddr  map[netip.Addr]*roamer
 	owners  map[netip.Addr][]owner // routers, by their addresses on devices that are there without us
@@ -88,7 +89,7 @@ type link struct {
 
 // New prepares a network. It fails on a ruleset that is not as internal/compile writes them.
 func New(w learned.World) (*Network, error) {
-	n := &Network{routers: map[string]*router{}, public: map[netip.Addr]*router{}, devices: map[string]*roamer{}, byAddr: map[netip.Addr]*roamer{}, owners: map[netip.Addr][]owner{}}
+	n := &Network{routers: map[string]*router{}, public: map[netip.Addr]*router{}, hidden: map[netip.Addr]string{}, devices: map[string]*roamer{}, byAddr: map[netip.Addr]*roamer{}, owners: map[netip.Addr][]owner{}}
 	leases := lease(&w)
 	held := learned.Routes(w)
 	for i := range w.Routers {
@@ -335,6 +336,7 @@ func (n *Network) hide(public func(site, device string) netip.Addr) {
 			if x.known = x.public.IsValid(); !x.known {
 				x.public, stand = stand, stand.Next()
 			}
+			n.hidden[x.public] = name
 		}
 	}
 }

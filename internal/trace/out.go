@@ -110,7 +110,7 @@ func (w *walk) hides(p *packet, h hidden, u *uplink) {
 // outside is the Internet.
 func (w *walk) outside(p *packet) {
 	for _, h := range w.hidden {
-		if h.public != p.Dst {
+		if h.public != p.Dst || !p.Reply && p.about == nil {
 			continue
 		}
 		p.Dst = h.address
@@ -119,6 +119,10 @@ func (w *walk) outside(p *packet) {
 		}
 		w.step(nil, DNAT, p, func() (string, string) { return "to " + p.Dst.String(), "the provider's NAT remembers it" })
 		break
+	}
+	if name, behind := w.n.hidden[p.Dst]; behind {
+		w.loses(nil, DNAT, p, fmt.Sprintf("the NAT of %s's provider lets nobody in who was not asked", name), "a port that the provider forwards")
+		return
 	}
 	if o := w.n.public[p.Dst]; o != nil {
 		device, has := o.local[p.Dst]

@@ -35,7 +35,7 @@ func build(t testing.TB, text string, change func(*learned.World)) *trace.Networ
 	if n == nil {
 		t.Fatal(diagnostics)
 	}
-	w := learned.World{Routers: compile.All(n, compile.Options{Keys: map[string]key.Public{"phone": {1}, spec.AccessKey: {2}}}), Doors: map[string]string{}}
+	w := learned.World{Routers: compile.All(n, compile.Options{Keys: map[string]key.Public{"phone": {1}, spec.AccessKey: {2}, "cabin": {3}}}), Doors: map[string]string{}}
 	if change != nil {
 		change(&w)
 	}

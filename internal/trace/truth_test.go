@@ -2,6 +2,7 @@ package trace_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"tombolo/internal/trace"
@@ -82,5 +83,96 @@ func TestEveryWayIsPossible(t *testing.T) {
 	}
 	if len(seen) != 2 || !seen[netip.MustParseAddr("203.0.113.2")] {
 		t.Errorf("outside it is seen as one of %v", seen)
+	}
+}
+
+const wireSites = `
+network: n
+overlay: 10.9.0.0/24
+sites:
+  a: {address: 10.9.0.1, endpoint: 203.0.113.2, lan: {lan0: [10.1.0.0/24, "fd00:1::/64"]}, uplink: {eth0: {address: 203.0.113.2/29, gateway: 203.0.113.1}}}
+  b: {address: 10.9.0.2, endpoint: 203.0.113.3, lan: {lan0: [10.2.0.0/24, "fd00:2::/64"]}, uplink: {eth0: {address: 203.0.113.3/29, gateway: 203.0.113.1}}}
+  c: {address: 10.9.0.3, lan: {lan0: 10.3.0.0/24}, uplink: {eth0: {address: 192.168.8.2/24, gateway: 192.168.8.1}}}
+  cabin: {kind: plain, address: 10.9.0.9, lan: {lan0: 10.4.0.0/24}, uplink: {eth0: dhcp}}
+links:
+  - {between: [a, b], transport: none, on: {a: eth0, b: eth0}}
+  - [b, c]
+publish:
+  - {at: a, port: 7007/udp, to: "10.3.0.10:7007"}
+clients: {pool: 10.31.0.0/24, at: [a, b]}
+`
+
+// And with sites on one wire, at doors, and behind somebody's NAT.
+func TestWhatRealPacketsDidAtTheEdges(t *testing.T) {
+	addr := netip.MustParseAddr
+	router := func(site string) trace.Place { return trace.Place{Kind: trace.Router, Site: site} }
+	at := func(door string) func(*learned.World) {
+		return func(w *learned.World) {
+			w.Doors["cabin"] = door
+			w.Public = func(site, _ string) netip.Addr {
+				if site == "c" {
+					return addr("198.18.7.7")
+				}
+				return netip.Addr{}
+			}
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		world func(*learned.World)
+		trace.Flow
+		want string
+	}{
+		{"on a wire the next hop of IPv6 is a router that no file names by its address", nil,
+			trace.Flow{From: host("a", "fd00:1::10"), To: addr("fd00:2::10"), Protocol: trace.ICMP}, "b:fd00:2::10"},
+		{"behind a plain site that enters at a door is its LAN", at("b"),
+			trace.Flow{From: host("c", "10.3.0.10"), To: addr("10.4.0.10"), Protocol: trace.TCP, Port: 7007}, "cabin:10.4.0.10"},
+		{"and its router is one", at("b"),
+			trace.Flow{From: host("a", "10.1.0.10"), To: addr("10.4.0.1"), Protocol: trace.TCP, Port: 7007}, "cabin"},
+		{"its hosts go by the door", at("a"),
+			trace.Flow{From: host("cabin", "10.4.0.10"), To: addr("10.3.0.10"), Protocol: trace.UDP, Port: 7007}, "c:10.3.0.10"},
+		{"while it is nowhere, they are lost in its tunnel", nil,
+			trace.Flow{From: host("cabin", "10.4.0.10"), To: addr("10.3.0.10"), Protocol: trace.UDP, Port: 7007}, "cabin outer cabin is at no door"},
+		{"a router behind a NAT asks for its own host, by another's published port", at("a"),
+			trace.Flow{From: router("c"), To: addr("203.0.113.2"), Protocol: trace.UDP, Port: 7007}, "c:10.3.0.10"},
+		{"also where nobody knows what the NAT shows", nil,
+			trace.Flow{From: router("c"), To: addr("203.0.113.2"), Protocol: trace.UDP, Port: 7007}, "c:10.3.0.10"},
+		{"a NAT lets in what it was asked for alone", at("a"),
+			trace.Flow{From: router("c"), To: addr("198.18.7.7"), Protocol: trace.TCP, Port: 7007}, "outside dnat lets nobody in"},
+	} {
+		t.Run(c.name, func(t *testing.T) { check(t, build(t, wireSites, c.world), c.Flow, c.want) })
+	}
+}
+
+// Who sends what does not fit is told so, by whoever cannot hand it on; and of what it sent.
+func TestWhoIsToldThatItDoesNotFit(t *testing.T) {
+	addr := netip.MustParseAddr
+	outside := trace.Place{Kind: trace.Internet}
+	for _, c := range []struct {
+		name string
+		trace.Flow
+		last, hint string // where the ICMP error comes to
+	}{
+		{"in a LAN", trace.Flow{From: host("a", "10.1.0.10"), To: addr("10.2.0.10"), Protocol: trace.UDP, Port: 7007, Size: 1500}, "delivered to a:10.1.0.10", "told, and sends less"},
+		{"in IPv6", trace.Flow{From: host("a", "fd00:1::10"), To: addr("fd00:2::10"), Protocol: trace.UDP, Port: 7007, Size: 1500}, "delivered to a:fd00:1::10", "told, and sends less"},
+		{"in a mapped LAN, whose own address it sees", trace.Flow{From: host("b", "192.168.1.10"), To: addr("10.1.0.10"), Protocol: trace.UDP, Port: 7007, Size: 1500}, "delivered to b:192.168.1.10", "told, and sends less"},
+		{"by its own router", trace.Flow{From: trace.Place{Kind: trace.Router, Site: "a"}, To: addr("10.2.0.10"), Protocol: trace.UDP, Port: 7007, Size: 1500}, "", "told at once"},
+		{"outside, of a later packet of TCP", trace.Flow{From: outside, To: addr("203.0.113.2"), Protocol: trace.TCP, Port: 7007, Size: 1500}, "delivered to outside (198.51.100.7)", "told, and sends less"},
+		{"outside, of a first one of UDP, whose translation nobody remembers", trace.Flow{From: outside, To: addr("203.0.113.2"), Protocol: trace.UDP, Port: 7007, Size: 1500}, "delivered to outside (198.51.100.7)", "of a packet to 10.2.0.10:7007, which it knows nothing of"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := build(t, truthSites+"publish: [{at: a, port: 7007/tcp, to: \"10.2.0.10:7007\"}, {at: a, port: 7007/udp, to: \"10.2.0.10:7007\"}]\n", nil)
+			got := n.Trace(c.Flow)
+			last := ""
+			if len(got.Told) > 0 {
+				last = got.Told[len(got.Told)-1].Text
+			}
+			if got.Verdict.Stage != trace.MTU || last != c.last || !strings.Contains(got.Verdict.Hint, c.hint) {
+				t.Errorf("%+v, and the error is %q", got.Verdict, last)
+			}
+			if quick := n.Verdict(c.Flow); quick != got.Verdict {
+				t.Errorf("without steps the verdict is %+v, with them %+v", quick, got.Verdict)
+			}
+		})
 	}
 }
