@@ -40,6 +40,7 @@ type deviceState struct {
 	Carrier   bool           `json:"carrier"`
 	Addresses []netip.Prefix `json:"addresses"` // not masked; no link-local ones
 	Gateways  []netip.Addr   `json:"gateways,omitempty"`
+	LinkLocal netip.Addr     `json:"linkLocal,omitzero"` // by which others on a wire know it
 }
 
 func (a *app) stateCommand() *cobra.Command {
@@ -138,5 +139,11 @@ func (h *heldState) complete(want *state.Router) {
 
 func deviceNow(k *kernel.Kernel, name string) (deviceState, error) {
 	d, _, err := k.Device(name)
-	return deviceState{Carrier: d.Carrier, Addresses: d.Global, Gateways: d.Gateways}, err
+	s := deviceState{Carrier: d.Carrier, Addresses: d.Global, Gateways: d.Gateways}
+	for _, a := range d.Addresses {
+		if a.Addr().Is6() && a.Addr().IsLinkLocalUnicast() {
+			s.LinkLocal = a.Addr()
+		}
+	}
+	return s, err
 }

@@ -110,7 +110,7 @@ func (l *live) observe(w *learned.World, at []string) {
 	said := func(device string) bool {
 		return slices.ContainsFunc(at, func(word string) bool { return strings.HasPrefix(word, device+"=") })
 	}
-	w.Observed = map[string]learned.Held{}
+	w.Observed, w.LinkLocal = map[string]learned.Held{}, map[netip.Addr]learned.End{}
 	for i := range w.Routers {
 		r := &w.Routers[i]
 		h, ok := l.held[r.Site]
@@ -124,6 +124,11 @@ func (l *live) observe(w *learned.World, at []string) {
 		held := learned.Held{Routes: h.Learned.Routes, Rules: h.Learned.Rules, LANs: map[string][]netip.Prefix{}}
 		for device, d := range h.LANs {
 			held.LANs[device] = d.Addresses
+		}
+		for _, devices := range []map[string]deviceState{h.LANs, h.Uplinks} {
+			for device, d := range devices {
+				w.LinkLocal[d.LinkLocal] = learned.End{Site: r.Site, Device: device}
+			}
 		}
 		w.Observed[r.Site] = held
 		for name, now := range h.guests() {

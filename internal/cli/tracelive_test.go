@@ -123,3 +123,27 @@ func priorityOf(l testLab, site, words string) (priority int) {
 	l.Fatalf("%s has no rule with %q", site, words)
 	return 0
 }
+
+// On a wire routers know each other by link-local addresses, which no file has: they are asked for.
+func TestTraceLiveOverAWire(t *testing.T) {
+	t.Parallel() // it mostly waits
+	const network = `
+network: wire
+overlay: 10.9.0.0/24
+sites:
+  a: {lan: {lan0: "fd00:1::/64"}, uplink: {eth0: {address: 211.9.0.2/29, gateway: 211.9.0.1}}}
+  b: {endpoint: b.example.net, lan: {lan0: "fd00:2::/64"}, uplink: {eth0: {address: 211.9.0.3/29, gateway: 211.9.0.1}}}
+  c: {lan: {lan0: "fd00:3::/64"}, uplink: {eth0: dhcp}}
+links: [{between: [a, b], transport: none, on: {a: eth0, b: eth0}}, [b, c]]
+`
+	l := up(t, "livewire", network, "")
+	l.answers("a.host", "fd00:3::10")
+	file := filepath.Join(t.TempDir(), "n.yaml")
+	if err := os.WriteFile(file, []byte(network), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := l.must("trace", file, "a:fd00:1::10", "fd00:3::10", "--live", "--ask", binary+" lab exec --name "+l.name+" {site} -- "+binary+" state")
+	if !strings.Contains(out, "delivered to c:fd00:3::10, and answered") || !strings.Contains(out, "via fe80::") {
+		t.Errorf("%s", out)
+	}
+}

@@ -20,7 +20,8 @@ type Network struct {
 	hidden  map[netip.Addr]string  // sites, by what their providers' NATs show
 	devices map[string]*roamer
 	byAddr  map[netip.Addr]*roamer
-	owners  map[netip.Addr][]owner // routers, by their addresses on devices that are there without us
+	owners  map[netip.Addr][]owner     // routers, by their addresses on devices that are there without us
+	local   map[netip.Addr]learned.End // link-local ones that were seen
 }
 
 // owner is a router that has an address, and on which device.
@@ -89,7 +90,7 @@ type link struct {
 
 // New prepares a network. It fails on a ruleset that is not as internal/compile writes them.
 func New(w learned.World) (*Network, error) {
-	n := &Network{routers: map[string]*router{}, public: map[netip.Addr]*router{}, hidden: map[netip.Addr]string{}, devices: map[string]*roamer{}, byAddr: map[netip.Addr]*roamer{}, owners: map[netip.Addr][]owner{}}
+	n := &Network{routers: map[string]*router{}, public: map[netip.Addr]*router{}, hidden: map[netip.Addr]string{}, devices: map[string]*roamer{}, byAddr: map[netip.Addr]*roamer{}, owners: map[netip.Addr][]owner{}, local: w.LinkLocal}
 	leases := lease(&w)
 	held := learned.Routes(w)
 	for i := range w.Routers {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"tombolo/internal/trace/learned"
 	"tombolo/internal/trace/ruleset"
 )
 
@@ -28,8 +29,10 @@ func (w *walk) leaves(r *router, p *packet, to way) {
 // via hands a packet to a gateway: another router of the network on that device, or a provider.
 func (w *walk) via(r *router, p *packet, device string, gateway netip.Addr) {
 	o := w.n.other(r, gateway)
-	if at, known := r.next[gateway]; known && o.router == nil {
-		o = owner{w.n.routers[at.Site], at.Device}
+	for _, named := range []map[netip.Addr]learned.End{r.next, w.n.local} {
+		if at, known := named[gateway]; known && o.router == nil {
+			o = owner{w.n.routers[at.Site], at.Device}
+		}
 	}
 	if o.router != nil {
 		w.arrives(o.router, p, o.device)

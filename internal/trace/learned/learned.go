@@ -66,6 +66,9 @@ type World struct {
 	// seen to hold, and its uplinks have what Uplinks says and nothing else. Nil: nobody was asked.
 	Observed map[string]Held
 
+	// LinkLocal says whose link-local addresses are that were seen, on what is no tunnel.
+	LinkLocal map[netip.Addr]End
+
 	// RTT is the round trip between neighbours. Nil: 0, and a link costs what the file says.
 	RTT func(a, b string) time.Duration
 }
