@@ -166,7 +166,7 @@ func (w *walk) sends(r *router, p *packet, out string) {
 		}
 	}
 	// Its program is refused before it is a packet at all (ip_append_data in net/ipv4/ip_output.c).
-	if !w.fits(r, p, to.route.Device, true) {
+	if !w.fits(r, p, to.route.Device, nil, false) {
 		return
 	}
 	e, reply, st := w.connection(r, p)

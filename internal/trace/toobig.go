@@ -11,13 +11,15 @@ type stuck struct {
 	router *router // nil: none, or its sender noticed
 	packet packet
 	mtu    int
+	entry  *entry // its connection there
+	reply  bool
 }
 
 const toldAtOnce = "its sender is told at once, and sends less"
 
 // fits reports whether a packet fits the device by which it is to leave. Packets are not to be
 // taken apart on their way, as those of IPv6 and of all who look for the path's MTU.
-func (w *walk) fits(r *router, p *packet, device string, own bool) bool {
+func (w *walk) fits(r *router, p *packet, device string, e *entry, reply bool) bool {
 	mtu := r.mtu[device]
 	if mtu == 0 || p.Size == 0 || w.depth > 0 {
 		return true
@@ -29,10 +31,10 @@ func (w *walk) fits(r *router, p *packet, device string, own bool) bool {
 		return true
 	}
 	hint := ""
-	if own {
+	if e == nil { // it is no packet yet
 		hint = toldAtOnce
 	} else {
-		w.stuck = stuck{r, *p, mtu}
+		w.stuck = stuck{r, *p, mtu, e, reply}
 	}
 	w.loses(r, MTU, p, fmt.Sprintf("%d bytes do not fit %s, whose MTU is %d", p.Size, device, mtu), hint)
 	return false
@@ -71,12 +73,14 @@ func (e end) where() string {
 	return e.router
 }
 
-// related finds the connection of an ICMP error: the one of the packet that it quotes
-// (nf_conntrack_inet_error in net/netfilter/nf_conntrack_proto_icmp.c). A first packet that does not
-// get on leaves none behind.
+// related finds the connection of an ICMP error. Where the error is made it is that of the packet
+// (nf_conntrack_attach in net/netfilter/nf_conntrack_core.c), also if nobody else has seen it yet; else
+// that of what it quotes (nf_conntrack_inet_error in net/netfilter/nf_conntrack_proto_icmp.c).
 func (w *walk) related(r *router, p *packet) (e *entry, reply bool, state string) {
-	e, reply = w.conns.find(r, p.about.reversed())
-	if e == nil || !e.placed && p.about.protocol != TCP { // of TCP it is a later packet that is large
+	if r == w.stuck.router {
+		return w.stuck.entry, !w.stuck.reply, "related"
+	}
+	if e, reply = w.conns.find(r, p.about.reversed()); e == nil {
 		return &entry{original: p.tuple(), reply: p.tuple().reversed(), placed: true}, false, "invalid"
 	}
 	return e, reply, "related"

@@ -165,7 +165,7 @@ func (w *walk) forwards(r *router, p *packet, e *entry, reply bool, state, devic
 	}
 	out := to.route.Device
 	// Before the rules of forward (ip_forward in net/ipv4/ip_forward.c, ip6_forward in net/ipv6/ip6_output.c).
-	if !w.fits(r, p, out, false) {
+	if !w.fits(r, p, out, e, reply) {
 		return
 	}
 	if !w.hook(r, ruleset.Forward, p, e, reply, state, device, out) || !w.hook(r, ruleset.Postrouting, p, e, reply, state, device, out) {
