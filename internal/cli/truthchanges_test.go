@@ -52,6 +52,7 @@ func (l *truthLab) moves(flows int) {
 	}
 	i := slices.Index(l.doors, l.now.Doors["phone"])
 	l.enters(l.doors[(i+1)%len(l.doors)])
+	l.moved = true
 	l.compare("after the phone has moved to "+l.now.Doors["phone"], flows)
 }
 

@@ -9,8 +9,12 @@
 //	compile.All ─▶ []state.Router ─▶ New ─▶ *Network ─▶ Trace(Flow) ─▶ Trace
 //	learned.Routes ─────────────────┘
 //
-// A packet comes in by a device (in.go), is looked at by the ruleset (package ruleset) and by
+// A packet comes in by a device (walk.go), is looked at by the ruleset (package ruleset) and by
 // conntrack (conn.go), routed by rules and tables (route.go), filtered, translated, and goes out
 // (out.go): to a host, to the router itself, to a provider, or into a tunnel, whose own packet is
-// walked in the same way (tunnel.go).
+// walked in the same way (tunnel.go). Of one that does not fit the ICMP error is walked (toobig.go).
+//
+// What leads out of a device is one switch, walk.leaves, and what comes in by one is walk.arrives:
+// there a device that is a port of an L2 segment is another case, from which a packet arrives at
+// each router that has a port of the same segment.
 package trace

@@ -313,7 +313,7 @@ func (n *Network) prepare() {
 		for device, links := range r.links {
 			for i := range links {
 				if l := &links[i]; l.to != nil && l.device != "" {
-					l.carries = w.outer(r, &packet{}, device, l)
+					l.carries = w.outer(r, device, l)
 				}
 			}
 		}

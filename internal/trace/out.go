@@ -89,8 +89,9 @@ func (w *walk) provider(r *router, p *packet, u *uplink) {
 		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s drops the source %s, which is not that line's", r.name, u.device, p.Src), "nothing translates it there: `masquerade:` of the uplink")
 		return
 	}
-	if u.public.IsValid() && private(p.Src) {
-		w.hides(p, hidden{public: u.public, address: p.Src}, u)
+	if u.hides(p) {
+		w.hidden = append(w.hidden, hidden{public: u.public, address: p.Src}) // the NAT remembers it
+		w.translates(nil, p, u)
 	}
 	w.outside(p)
 }
@@ -98,15 +99,20 @@ func (w *walk) provider(r *router, p *packet, u *uplink) {
 // hidden is an address that a provider's NAT knows.
 type hidden struct{ public, address netip.Addr }
 
-// hides is the NAT of a provider, which remembers what it hides.
-func (w *walk) hides(p *packet, h hidden, u *uplink) {
-	w.hidden = append(w.hidden, h)
-	p.Src = h.public
-	w.step(nil, SNAT, p, func() (string, string) {
+// hides reports whether there must be a NAT on a packet's way out: between private networks there need
+// be none.
+func (u *uplink) hides(p *packet) bool {
+	return u.public.IsValid() && private(p.Src) && !private(p.Dst)
+}
+
+// translates is the NAT of a provider.
+func (w *walk) translates(r *router, p *packet, u *uplink) {
+	p.Src = u.public
+	w.step(r, SNAT, p, func() (string, string) {
 		if u.known {
-			return "from " + h.public.String(), "the provider's NAT"
+			return "from " + u.public.String(), "the provider's NAT"
 		}
-		return "from " + h.public.String(), "the provider's NAT; this stands for an address that is not known"
+		return "from " + u.public.String(), "the provider's NAT; this stands for an address that is not known"
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"tombolo/internal/state"
+	"tombolo/internal/trace/ruleset"
 )
 
 // tunnels hands a packet to a tunnel: its peer is the one whose AllowedIPs have the destination,
@@ -32,7 +33,7 @@ func (w *walk) tunnels(r *router, p *packet, device string) {
 		w.loses(r, Outer, p, fmt.Sprintf("the link to %s carries nothing", l.to.name), "")
 		return
 	}
-	if (w.record || p.Size > 0 || !l.carries) && !w.outer(r, p, device, l) {
+	if (w.record || !l.carries) && !w.outer(r, device, l) {
 		return
 	}
 	if x := chosen(l.to.links[l.device], p.Src); x == nil || x.to != r {
@@ -77,16 +78,16 @@ func (w *walk) toDevice(r *router, p *packet, l *link) {
 
 // outer walks a tunnel's own packet as far as the provider: it may find no way, or one into a
 // tunnel.
-func (w *walk) outer(r *router, p *packet, device string, l *link) bool {
+func (w *walk) outer(r *router, device string, l *link) bool {
 	to := endpoint(l.to)
 	if !to.IsValid() {
 		return true // by what they are joined the file does not say
 	}
 	wg := r.interfaces[device].WireGuard
-	outer := packet{Packet: Packet{Dst: to, Protocol: UDP, SrcPort: wg.ListenPort, Mark: wg.FwMark, Size: p.Size}}
+	p := &packet{Packet: Packet{Dst: to, Protocol: UDP, SrcPort: wg.ListenPort, DstPort: listens(l), Mark: wg.FwMark}}
 	w.depth++
-	found := w.lookup(r, &outer, "lo", "")
-	w.depth--
+	defer func() { w.depth-- }()
+	found := w.lookup(r, p, "lo", "")
 	switch {
 	case found.local != "" || found.route == nil || found.route.Type != state.Unicast:
 		if len(r.uplinks) == 0 {
@@ -98,13 +99,21 @@ func (w *walk) outer(r *router, p *packet, device string, l *link) bool {
 		w.loses(r, Outer, p, fmt.Sprintf("the tunnel's own packet would go into the tunnel %s", found.route.Device), "")
 		return false
 	}
-	if outer.Src = found.route.PrefSrc; !outer.Src.IsValid() {
-		outer.Src = r.addressOn(found.route.Device, to.Is6())
+	out := found.route.Device
+	if p.Src = found.route.PrefSrc; !p.Src.IsValid() {
+		p.Src = r.addressOn(out, to.Is6())
 	}
-	outer.DstPort = listens(l)
-	w.step(r, Outer, &outer, func() (string, string) {
-		return fmt.Sprintf("udp to %s by %s", to, found.route.Device), "the tunnel's own packet"
-	})
+	e := w.conns.begin(r, p.tuple())
+	if !w.hook(r, ruleset.Output, p, e, false, "new", "", out) || !w.hook(r, ruleset.Postrouting, p, e, false, "new", "", out) {
+		return false
+	}
+	e.placed = true
+	if u := r.uplinks[out]; u != nil && u.hides(p) {
+		w.translates(r, p, u)
+	}
+	w.depth-- // it is a line of its own
+	w.step(r, Outer, p, func() (string, string) { return fmt.Sprintf("udp to %s by %s", to, out), "the tunnel's own packet" })
+	w.depth++
 	return true
 }
 
