@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"fmt"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -23,6 +22,12 @@ type Matrix struct {
 	Groups   []Group
 	Verdicts [][]Verdict // from, to; of a group to itself, and where nothing is asked, zero
 	Ways     [][]string  // of what is delivered: the routers and devices that it leaves by, there and back
+}
+
+// Some reports whether a flow is delivered by some of the ways that it may take and not by all: the
+// verdict is that of one that is lost.
+func (m *Matrix) Some(from, to int) bool {
+	return !m.Verdicts[from][to].Delivered && m.Ways[from][to] != ""
 }
 
 // Asked reports whether there is a verdict.
@@ -64,21 +69,13 @@ func (n *Network) Reach(groups []Group, f Flow) Matrix {
 // reach is one row.
 func (w *walk) reach(groups []Group, from int, f Flow) ([]Verdict, []string) {
 	verdicts, ways := make([]Verdict, len(groups)), make([]string, len(groups))
-	var text []byte
 	for to := range groups {
 		a, ok := Target(&groups[from], &groups[to])
 		if from == to || !ok {
 			continue
 		}
 		f.From, f.To = groups[from].Place, a
-		v := w.flow(f)
-		if want := groups[to].Place; v.Delivered && !groups[to].Anyone && !w.met.same(want) {
-			v = Verdict{Router: w.end.router, Stage: RouteStage, Reason: fmt.Sprintf("it comes to %s", w.met)}
-		}
-		if verdicts[to] = v; v.Delivered {
-			text = appendWay(appendWay(text[:0], w.hopsThere), w.hops)
-			ways[to] = string(text)
-		}
+		verdicts[to], ways[to] = w.cell(f, &groups[to])
 	}
 	return verdicts, ways
 }

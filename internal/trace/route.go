@@ -137,6 +137,8 @@ func (w *walk) lookup(r *router, p *packet, iif, oif string) way {
 		}
 		if len(hops) > 1 && w.depth == 0 {
 			found = hops[w.choose(len(hops))]
+			c := &w.choices[w.chosen-1]
+			c.router, c.device = r.name, found.Device
 		}
 		w.step(r, Rule, p, func() (string, string) { return describeRule(&x.Rule), "" })
 		w.step(r, RouteStage, p, func() (string, string) { return describeRoute(found), whyRoute(found, hops) })

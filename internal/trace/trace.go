@@ -56,7 +56,10 @@ func (n *Network) Possible(f Flow) []Trace {
 }
 
 // choice is one that a walk made between next hops.
-type choice struct{ taken, of int }
+type choice struct {
+	taken, of      int
+	router, device string // whose it was, and by which device it goes
+}
 
 func (c choice) last() bool { return c.taken+1 == c.of }
 
