@@ -35,7 +35,10 @@ way back dashed, and a cross where it is lost.
 With --live it is followed through what the routers hold now. All are asked at once, by ssh as
 --ask says. A router that does not answer is taken as it should be, and that is said.
 
-The exit code is 0 if it is delivered and answered, and 2 if it is lost.`,
+Where a route has several next hops, the flow is followed by the first, and what becomes of it by the
+others is said if that differs.
+
+The exit code is 0 if it is delivered and answered by whatever way, and 2 if it is lost.`,
 		Example: `  tombolo trace home.yaml op2:192.168.36.10 8.8.8.8 udp/53
   tombolo trace home.yaml phone op3:192.168.37.5 tcp/22 --at phone=op2
   tombolo trace home.yaml outside office:8443/tcp
@@ -46,14 +49,10 @@ The exit code is 0 if it is delivered and answered, and 2 if it is lost.`,
 		ValidArgsFunction: a.completeFlow,
 		RunE:              func(c *cobra.Command, args []string) error { return a.trace(c.Context(), args, &o) },
 	}
-	c.Flags().StringSliceVar(&o.down, "down", nil, "what does not work: links as A-B, sites, or SITE/DEVICE; with commas between")
-	c.Flags().StringSliceVar(&o.at, "at", nil, "where roaming devices are: DEVICE=SITE; else at the first door")
+	o.flags(a, c)
 	c.Flags().IntVar(&o.size, "size", 0, "how large the packets are, in bytes of IP")
 	c.Flags().BoolVarP(&o.all, "all", "a", false, "print also what was looked at and did not match")
 	c.Flags().StringVar(&o.svg, "svg", "", "a file to draw the way into; - prints the picture instead of the steps")
-	c.Flags().BoolVar(&o.live, "live", false, "ask the routers what they hold now")
-	c.Flags().StringVar(&o.ask, "ask", defaultAsk, "with --live: the command that has a router say it, with {site} and {address}")
-	c.MarkFlagsMutuallyExclusive("live", "down")
 	return c
 }
 
@@ -194,6 +193,9 @@ func flowOf(n *spec.Network, t *trace.Network, words []string) (trace.Flow, erro
 	return f, err
 }
 
+// protocols are those that files and flows name.
+var protocols = map[string]trace.Protocol{"icmp": trace.ICMP, "tcp": trace.TCP, "udp": trace.UDP}
+
 func protocolOf(word string) (trace.Protocol, uint16, error) {
 	bad := hinted{fmt.Errorf("%q is no protocol", word), "icmp, tcp/22, udp/53"}
 	name, port, ok := strings.Cut(word, "/")
@@ -210,7 +212,7 @@ func protocolOf(word string) (trace.Protocol, uint16, error) {
 		if err != nil || n == 0 {
 			return 0, 0, bad
 		}
-		return map[string]trace.Protocol{"tcp": trace.TCP, "udp": trace.UDP}[name], uint16(n), nil
+		return protocols[name], uint16(n), nil
 	}
 	return 0, 0, bad
 }
@@ -306,33 +308,4 @@ func unknownPlace(n *spec.Network, word string) error {
 		}
 	}
 	return hinted{fmt.Errorf("nobody knows %q", word), "SITE:ADDRESS, an address, or one of " + strings.Join(names, ", ")}
-}
-
-func (a *app) completeFlow(c *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-	if len(args) == 0 {
-		return completeFile(c, args, word)
-	}
-	f, err := a.read(args[0])
-	if err != nil || f.Network == nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	if len(args) > 2 {
-		return []string{"icmp", "tcp/", "udp/"}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
-	}
-	out := []string{"outside"}
-	for i := range f.Sites {
-		s := &f.Sites[i]
-		out = append(out, s.Name)
-		for _, l := range s.LANs {
-			for _, m := range l.Prefixes {
-				out = append(out, s.Name+":"+strings.TrimSuffix(m.Prefix.Masked().Addr().String(), "0"))
-			}
-		}
-	}
-	if f.Clients != nil {
-		for _, d := range f.Clients.Devices {
-			out = append(out, d.Name)
-		}
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
 }

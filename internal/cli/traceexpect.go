@@ -17,7 +17,7 @@ import (
 const everyone = "*"
 
 // expects holds a file of who is to reach whom against a matrix.
-func (a *app) expects(path string, p probe, m *trace.Matrix, routers bool) error {
+func (a *app) expects(path string, p probe, m *trace.Matrix, routers bool, notes []string) error {
 	text, err := readFile(path)
 	if err != nil {
 		return fmt.Errorf("read what is expected: %w", err)
@@ -29,6 +29,7 @@ func (a *app) expects(path string, p probe, m *trace.Matrix, routers bool) error
 	type difference struct {
 		Want string `json:"want"`
 		pair
+		is string
 	}
 	held, differ := 0, []difference{}
 	each(m, func(from, to int) {
@@ -38,21 +39,27 @@ func (a *app) expects(path string, p probe, m *trace.Matrix, routers bool) error
 			return
 		}
 		held++
-		if v := m.Verdicts[from][to]; word != yesNo(v.Delivered) {
-			differ = append(differ, difference{word, pair{x, y, v, m.Ways[from][to]}})
+		if is := wordOf(m, from, to); word != is {
+			differ = append(differ, difference{word, pair{x, y, m.Verdicts[from][to], m.Ways[from][to]}, is})
 		}
 	})
 	if a.json {
-		err = a.writeJSON(map[string]any{"flow": p.String(), "held": held, "differences": differ})
+		err = a.writeJSON(struct {
+			Differences []difference `json:"differences"`
+			Flow        string       `json:"flow"`
+			Held        int          `json:"held"`
+			Notes       []string     `json:"notes,omitempty"`
+		}{differ, p.String(), held, notes})
 	} else {
 		fmt.Fprintf(a.out, "%s: %d of %d pairs as expected\n", p, held-len(differ), held)
 		for _, d := range differ {
 			if d.Delivered {
-				fmt.Fprintf(a.out, "%s → %s: want no, it is yes, by %s\n", d.From, d.To, d.Way)
+				fmt.Fprintf(a.out, "%s → %s: want %s, it is yes, by %s\n", d.From, d.To, d.Want, d.Way)
 			} else {
-				fmt.Fprintf(a.out, "%s → %s: want yes, it is no: %s: %s\n", d.From, d.To, lostAt(d.Verdict), d.Reason)
+				fmt.Fprintf(a.out, "%s → %s: want %s, it is %s: %s: %s\n", d.From, d.To, d.Want, d.is, lostAt(d.Verdict), d.Reason)
 			}
 		}
+		a.printNotes(notes)
 	}
 	if err == nil && len(differ) > 0 {
 		err = exitCode(exitError)
@@ -60,7 +67,7 @@ func (a *app) expects(path string, p probe, m *trace.Matrix, routers bool) error
 	return err
 }
 
-// parseExpected reads from → to → yes or no.
+// parseExpected reads from → to → yes, no or some.
 func parseExpected(text []byte, m *trace.Matrix) (map[string]map[string]string, error) {
 	var out map[string]map[string]string
 	if err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&out); err != nil && !errors.Is(err, io.EOF) {
@@ -80,8 +87,8 @@ func parseExpected(text []byte, m *trace.Matrix) (map[string]map[string]string, 
 			if err := known(to); err != nil {
 				return nil, err
 			}
-			if word := out[from][to]; word != "yes" && word != "no" {
-				return nil, fmt.Errorf("%s → %s is %q: yes or no", from, to, word)
+			if word := out[from][to]; word != "yes" && word != "no" && word != "some" {
+				return nil, fmt.Errorf("%s → %s is %q: yes, no or some", from, to, word)
 			}
 		}
 	}

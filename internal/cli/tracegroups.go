@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,7 +15,8 @@ type probe struct {
 	Port     uint16
 	Six      bool
 
-	Published bool // no policy is about it: only what is published under it is of interest
+	part   part   // whom it is about
+	stands []span // of a comparison: what is decided as it is
 }
 
 func (p probe) String() string {
@@ -69,11 +69,18 @@ func groupsOf(n *spec.Network, t *trace.Network, p probe, routers bool) []trace.
 	}
 	out = append(out, trace.Group{Name: "outside", Place: trace.Place{Kind: trace.Internet}, Seen: somebody(p.Six)})
 	for i := range out {
-		out[i].Mute = p.Published
+		out[i].Mute = p.part == published
+	}
+	if p.part == others {
+		return out
+	}
+	ports := fmt.Sprint(p.Port)
+	if len(p.stands) > 0 {
+		ports = "*" // which they are is said where those that change alike are known
 	}
 	for _, x := range n.Publish {
 		if a, ok := t.Public(x.At); ok && fits(a) && x.Protocol == p.Protocol.String() && x.Port.First <= int(p.Port) && int(p.Port) <= x.Port.Last {
-			out = append(out, trace.Group{Name: fmt.Sprintf("%s:%d/%s", x.At, p.Port, x.Protocol), Seen: a, Anyone: true})
+			out = append(out, trace.Group{Name: fmt.Sprintf("%s:%s/%s", x.At, ports, x.Protocol), Seen: a, Anyone: true})
 		}
 	}
 	return out
@@ -126,58 +133,6 @@ func hostIn(p netip.Prefix) netip.Addr {
 		}
 	}
 	return a
-}
-
-// probesOf are icmp and what policies and published ports name, in both families if there are.
-func probesOf(networks ...*spec.Network) []probe {
-	found := map[probe]bool{{Protocol: trace.ICMP}: true}
-	add := func(protocol string, port int, published bool) {
-		switch protocol {
-		case "tcp":
-			note(found, probe{Protocol: trace.TCP, Port: uint16(max(port, 1)), Published: published})
-		case "udp":
-			note(found, probe{Protocol: trace.UDP, Port: uint16(max(port, 1)), Published: published})
-		}
-	}
-	six := false
-	for _, n := range networks {
-		six = six || speaks6(n)
-		for _, x := range n.Publish {
-			add(x.Protocol, x.Port.First, true)
-		}
-		if n.Policy == nil {
-			continue
-		}
-		for _, r := range n.Policy.Rules {
-			for _, x := range r.Ports {
-				add(x.Protocol, x.Ports.First, false)
-			}
-		}
-	}
-	var out []probe
-	for p := range found {
-		out = append(out, p)
-		if p.Six = true; six {
-			out = append(out, p)
-		}
-	}
-	slices.SortFunc(out, func(a, b probe) int {
-		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port), cmp.Compare(bit(a.Six), bit(b.Six)))
-	})
-	return out
-}
-
-// note keeps a probe. One that a policy is about too is about all.
-func note(found map[probe]bool, p probe) {
-	all, published := p, p
-	all.Published, published.Published = false, true
-	switch {
-	case !p.Published:
-		delete(found, published)
-		found[all] = true
-	case !found[all]:
-		found[published] = true
-	}
 }
 
 // speaks6 reports whether anybody but the routers has an address of IPv6.

@@ -87,8 +87,7 @@ func askSite(ctx context.Context, command string, s *spec.Site) (h heldState, er
 		if ctx.Err() != nil {
 			return h, fmt.Errorf("no answer in %s", askTime)
 		}
-		first, _, _ := strings.Cut(strings.TrimSpace(diagnostics.String()), "\n")
-		return h, errors.New(orDash(strings.TrimSpace(strings.TrimPrefix(first, "error: ") + " (" + err.Error() + ")")))
+		return h, errors.New(strings.TrimSpace(complaint(diagnostics.String()) + " (" + err.Error() + ")"))
 	}
 	d := json.NewDecoder(&out)
 	d.DisallowUnknownFields() // half a router would be taken for a whole one
@@ -104,12 +103,33 @@ func askSite(ctx context.Context, command string, s *spec.Site) (h heldState, er
 	return h, nil
 }
 
-// observe puts what sites hold in the place of what they should. at says where roaming devices are,
-// as the user did.
-func (l *live) observe(w *learned.World, at []string) {
-	said := func(device string) bool {
-		return slices.ContainsFunc(at, func(word string) bool { return strings.HasPrefix(word, device+"=") })
+// complaint is the line of what a command said that says why: our own error, which has its hint below
+// it, or the last, as ssh's comes after whatever banner there is.
+func complaint(text string) (line string) {
+	for l := range strings.Lines(text) {
+		if l = strings.TrimSpace(l); l != "" {
+			line = l
+		}
+		if mistake, ours := strings.CutPrefix(l, "error: "); ours {
+			return mistake
+		}
 	}
+	return line
+}
+
+// enter puts roaming devices where they are, if at, the user's words, does not say where.
+func (l *live) enter(w *learned.World, at []string) {
+	for site, h := range l.held {
+		for name, now := range h.guests() {
+			if now && !slices.ContainsFunc(at, func(word string) bool { return strings.HasPrefix(word, name+"=") }) {
+				w.Doors[name] = site
+			}
+		}
+	}
+}
+
+// observe puts what sites hold in the place of what they should.
+func (l *live) observe(w *learned.World) {
 	w.Observed, w.LinkLocal = map[string]learned.Held{}, map[netip.Addr]learned.End{}
 	for i := range w.Routers {
 		r := &w.Routers[i]
@@ -131,11 +151,6 @@ func (l *live) observe(w *learned.World, at []string) {
 			}
 		}
 		w.Observed[r.Site] = held
-		for name, now := range h.guests() {
-			if now && !said(name) {
-				w.Doors[name] = r.Site
-			}
-		}
 	}
 	w.Uplinks = func(site, device string) ([]netip.Prefix, []netip.Addr) {
 		d := l.held[site].Uplinks[device]
@@ -194,19 +209,27 @@ func (l *live) dead(site, device string) bool {
 	return slices.ContainsFunc(h.State.Interfaces, func(f state.Interface) bool { return f.Name == device && f.Down })
 }
 
-// onTheWay returns of what a trace supposes that it is so, as nobody has seen it.
-func (l *live) onTheWay(t *trace.Trace) (notes []string) {
-	passed := map[string]bool{t.Verdict.Router: true}
-	for _, s := range slices.Concat(t.There, t.Back) {
-		passed[s.Router] = true
+// passedBy are the routers that a flow may pass.
+func passedBy(ways []trace.Trace) map[string]bool {
+	passed := map[string]bool{}
+	for _, t := range ways {
+		passed[t.Verdict.Router] = true
+		for _, s := range slices.Concat(t.There, t.Back) {
+			passed[s.Router] = true
+		}
 	}
+	return passed
+}
+
+// notes returns of what routers is supposed that it is so, as nobody has seen it; nil: of all.
+func (l *live) notes(passed map[string]bool) (notes []string) {
 	for _, site := range l.assumed {
-		if passed[site] {
+		if passed == nil || passed[site] {
 			notes = append(notes, fmt.Sprintf("%s did not say what it holds: it is taken as it should be", site))
 		}
 	}
 	for _, site := range l.filter {
-		if passed[site] {
+		if passed == nil || passed[site] {
 			notes = append(notes, fmt.Sprintf("%s has another ruleset than was applied: that of the file is taken", site))
 		}
 	}

@@ -11,12 +11,13 @@ import (
 
 // printTrace prints a flow's way: a line for each step, and the addresses where they change. notes
 // are what nobody has seen, and is supposed.
-func (a *app) printTrace(f trace.Flow, t trace.Trace, notes []string, all bool) error {
+func (a *app) printTrace(f trace.Flow, t trace.Trace, others []trace.Other, notes []string, all bool) error {
 	if a.json {
 		return a.writeJSON(struct {
 			trace.Trace
-			Notes []string `json:"notes,omitempty"`
-		}{t, notes})
+			Others []trace.Other `json:"others,omitempty"`
+			Notes  []string      `json:"notes,omitempty"`
+		}{t, others, notes})
 	}
 	fmt.Fprintf(a.out, "%s from %s\n\n", describeFlow(f), f.From)
 	a.printSteps(t.There, all)
@@ -30,6 +31,11 @@ func (a *app) printTrace(f trace.Flow, t trace.Trace, notes []string, all bool) 
 	}
 	fmt.Fprintln(a.out)
 	lines := describeVerdict(t.Verdict)
+	for _, o := range others {
+		more := describeVerdict(o.Verdict)
+		more[0] = fmt.Sprintf("but if %s sends it by %s: %s", o.Router, o.Device, more[0])
+		lines = append(lines, more...)
+	}
 	for _, note := range notes {
 		lines = append(lines, "but "+note)
 	}

@@ -7,12 +7,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tombolo/internal/spec"
 	"tombolo/internal/trace"
 )
 
 func (a *app) reachCommand() *cobra.Command {
-	var down, at []string
+	var o worldOptions
 	var expect string
 	var routers, six bool
 	c := &cobra.Command{
@@ -20,7 +19,10 @@ func (a *app) reachCommand() *cobra.Command {
 		Short: "Say who reaches whom in the network that a file describes, and why not",
 		Long: `Say who reaches whom in the network that a file describes: a flow and its answer between any two
 LANs, roaming devices and outside, and the reason for every no. It is what ` + "`trace`" + ` says of each.
-Without a protocol it is icmp. Nothing is sent and nothing needs to run.
+Without a protocol it is icmp. Nothing is sent and nothing needs to run. Where routes have several
+next hops it is "some", and no yes, if not every way leads there.
+
+With --live it is asked of what the routers hold now, as by ` + "`trace --live`" + `.
 
 With --expect it holds a file of who is to reach whom against that, prints the differences and
 exits with 1 if there are any:
@@ -29,10 +31,11 @@ exits with 1 if there are any:
   outside: {"*": no}                              # all that is not said otherwise, but routers`,
 		Example: `  tombolo reach home.yaml
   tombolo reach home.yaml tcp/22 --routers
-  tombolo reach home.yaml tcp/443 --expect matrix.yaml`,
+  tombolo reach home.yaml tcp/443 --expect matrix.yaml
+  tombolo reach home.yaml --live`,
 		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: completeFile,
-		RunE: func(_ *cobra.Command, args []string) error {
+		ValidArgsFunction: completeReach,
+		RunE: func(c *cobra.Command, args []string) error {
 			p := probe{Protocol: trace.ICMP, Six: six}
 			if len(args) > 1 {
 				var err error
@@ -44,32 +47,27 @@ exits with 1 if there are any:
 			if err != nil {
 				return err
 			}
-			n, err := networkOf(f.Network, down, at)
+			w, now, err := a.world(c.Context(), f.Network, &o)
+			if err != nil {
+				return err
+			}
+			n, err := trace.New(w)
 			if err != nil {
 				return err
 			}
 			m := n.Reach(groupsOf(f.Network, n, p, routers || expect != ""), p.flow())
 			if expect != "" {
-				return a.expects(expect, p, &m, routers)
+				return a.expects(expect, p, &m, routers, now.notes(nil))
 			}
-			return a.printReach(p, &m)
+			return a.printReach(p, &m, now.notes(nil))
 		},
 	}
-	c.Flags().StringSliceVar(&down, "down", nil, "what does not work: links as A-B, sites, or SITE/DEVICE; with commas between")
-	c.Flags().StringSliceVar(&at, "at", nil, "where roaming devices are: DEVICE=SITE; else at the first door")
+	o.flags(a, c)
 	c.Flags().StringVar(&expect, "expect", "", "a file of who is to reach whom")
 	c.Flags().BoolVar(&routers, "routers", false, "ask the routers themselves too")
 	c.Flags().BoolVarP(&six, "ipv6", "6", false, "in IPv6")
+	_ = c.RegisterFlagCompletionFunc("expect", cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt))
 	return c
-}
-
-// networkOf prepares the network of a file to be asked.
-func networkOf(n *spec.Network, down, at []string) (*trace.Network, error) {
-	w, err := worldOf(n, down, at)
-	if err != nil {
-		return nil, err
-	}
-	return trace.New(w)
 }
 
 // pair is a cell of a matrix, for programs.
@@ -80,16 +78,18 @@ type pair struct {
 	Way string `json:"way,omitempty"`
 }
 
-func (a *app) printReach(p probe, m *trace.Matrix) error {
+// printReach prints a matrix; notes are what is supposed.
+func (a *app) printReach(p probe, m *trace.Matrix, notes []string) error {
 	if a.json {
 		pairs := []pair{}
 		each(m, func(from, to int) {
 			pairs = append(pairs, pair{m.Groups[from].Name, m.Groups[to].Name, m.Verdicts[from][to], m.Ways[from][to]})
 		})
 		return a.writeJSON(struct {
-			Flow  string `json:"flow"`
-			Pairs []pair `json:"pairs"`
-		}{p.String(), pairs})
+			Flow  string   `json:"flow"`
+			Pairs []pair   `json:"pairs"`
+			Notes []string `json:"notes,omitempty"`
+		}{p.String(), pairs, notes})
 	}
 	asked, no := 0, 0
 	each(m, func(from, to int) {
@@ -101,7 +101,17 @@ func (a *app) printReach(p probe, m *trace.Matrix) error {
 		a.printCells(m)
 	}
 	a.printNos(m)
+	a.printNotes(notes)
 	return nil
+}
+
+func (a *app) printNotes(notes []string) {
+	for i, note := range notes {
+		if i == 0 {
+			fmt.Fprintln(a.out)
+		}
+		fmt.Fprintln(a.out, strings.Join(wrap("but "+note, traceWidth), "\n"))
+	}
 }
 
 // mostColumns is how many fit a terminal. Of more only the reasons are printed.
@@ -120,13 +130,14 @@ func each(m *trace.Matrix, do func(from, to int)) {
 
 // printCells prints the matrix; columns have the numbers of rows.
 func (a *app) printCells(m *trace.Matrix) {
-	wide := 0
+	wide, column := 0, len("yes")
 	for _, g := range m.Groups {
 		wide = max(wide, len(g.Name))
 	}
+	each(m, func(from, to int) { column = max(column, len(wordOf(m, from, to))) })
 	fmt.Fprintf(a.out, "\n%*s", wide+4, "")
 	for i := range m.Groups {
-		fmt.Fprintf(a.out, " %3d", i+1)
+		fmt.Fprintf(a.out, " %*d", column, i+1)
 	}
 	for from, g := range m.Groups {
 		if g.Place == (trace.Place{}) {
@@ -136,9 +147,9 @@ func (a *app) printCells(m *trace.Matrix) {
 		for to := range m.Groups {
 			word := "·"
 			if m.Asked(from, to) {
-				word = yesNo(m.Verdicts[from][to].Delivered)
+				word = wordOf(m, from, to)
 			}
-			line += fmt.Sprintf(" %3s", word)
+			line += fmt.Sprintf(" %*s", column, word)
 		}
 		fmt.Fprint(a.out, line)
 	}
@@ -152,6 +163,14 @@ func yesNo(yes bool) string {
 	return "no"
 }
 
+// wordOf is what a cell says: some, where not all ways lead there.
+func wordOf(m *trace.Matrix, from, to int) string {
+	if m.Some(from, to) {
+		return "some"
+	}
+	return yesNo(m.Verdicts[from][to].Delivered)
+}
+
 // printNos prints what is not reached, by reasons.
 func (a *app) printNos(m *trace.Matrix) {
 	var order []string
@@ -159,7 +178,7 @@ func (a *app) printNos(m *trace.Matrix) {
 	each(m, func(from, to int) {
 		if v := m.Verdicts[from][to]; !v.Delivered {
 			target, _ := trace.Target(&m.Groups[from], &m.Groups[to])
-			why := reasonOf(v, target.String())
+			why := wordOf(m, from, to) + ": " + reasonOf(v, target.String())
 			if by[why] == nil {
 				by[why], order = &pairs{}, append(order, why)
 			}
@@ -167,7 +186,7 @@ func (a *app) printNos(m *trace.Matrix) {
 		}
 	})
 	for _, why := range order {
-		fmt.Fprintf(a.out, "\nno: %s\n", why)
+		fmt.Fprintf(a.out, "\n%s\n", why)
 		by[why].print(a, "    ")
 	}
 }

@@ -120,7 +120,7 @@ func (x trouble) follow(t *testing.T, n *spec.Network, size int, change func([]s
 	flow.Size = size
 	out := net.Trace(flow)
 	var b bytes.Buffer
-	if err := (&app{out: &b}).printTrace(flow, out, nil, false); err != nil {
+	if err := (&app{out: &b}).printTrace(flow, out, nil, nil, false); err != nil {
 		t.Fatal(err)
 	}
 	return b.String(), out.Verdict

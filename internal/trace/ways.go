@@ -81,7 +81,7 @@ func (w *walk) cell(f Flow, to *Group) (Verdict, string) {
 	if ways[0] == "" { // of those that are lost
 		ways = ways[1:]
 	}
-	return out, strings.Join(ways, " or ")
+	return out, strings.Join(ways, "; or ")
 }
 
 // asks is flow, and whoever is asked has to be the one who answers.

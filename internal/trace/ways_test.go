@@ -41,7 +41,7 @@ func reachOutside(t *testing.T, text string, change func(*learned.World)) (trace
 // Whether a flow arrives must not hang on a hash: every way has to lead there.
 func TestAPairIsReachedIfEveryWayIs(t *testing.T) {
 	all, _ := reachOutside(t, strings.Replace(twoLines, "MASQUERADE", "", 1), nil)
-	const ways = "a eth0; back a lan0 or a eth1; back a lan0 or a eth2; back a lan0"
+	const ways = "a eth0; back a lan0; or a eth1; back a lan0; or a eth2; back a lan0"
 	if v := all.Verdicts[0][2]; !v.Delivered || all.Some(0, 2) || all.Ways[0][2] != ways {
 		t.Errorf("by three uplinks: %+v, by %s", v, all.Ways[0][2])
 	}
@@ -58,7 +58,7 @@ func TestAPairIsReachedIfEveryWayIs(t *testing.T) {
 		if from == 1 {
 			back = "; back a wg-b, b lan0"
 		}
-		if want := hops + "a eth0" + back + " or " + hops + "a eth2" + back; some.Ways[from][2] != want {
+		if want := hops + "a eth0" + back + "; or " + hops + "a eth2" + back; some.Ways[from][2] != want {
 			t.Errorf("it is delivered by %s, want %s", some.Ways[from][2], want)
 		}
 	}
