@@ -30,12 +30,7 @@ func (a *app) printTrace(f trace.Flow, t trace.Trace, others []trace.Other, note
 		a.printSteps(t.Told, all)
 	}
 	fmt.Fprintln(a.out)
-	lines := describeVerdict(t.Verdict)
-	for _, o := range others {
-		more := describeVerdict(o.Verdict)
-		more[0] = fmt.Sprintf("but if %s sends it by %s: %s", o.Router, o.Device, more[0])
-		lines = append(lines, more...)
-	}
+	lines := append(describeVerdict(t.Verdict), describeOthers(others)...)
 	for _, note := range notes {
 		lines = append(lines, "but "+note)
 	}
@@ -53,6 +48,16 @@ func describeVerdict(v trace.Verdict) []string {
 	out := []string{lostAt(v) + ": " + v.Reason}
 	if v.Hint != "" {
 		out = append(out, "hint: "+v.Hint)
+	}
+	return out
+}
+
+// describeOthers says how else it may end.
+func describeOthers(others []trace.Other) (out []string) {
+	for _, o := range others {
+		lines := describeVerdict(o.Verdict)
+		lines[0] = fmt.Sprintf("but if %s sends it by %s: %s", o.Router, o.Device, lines[0])
+		out = append(out, lines...)
 	}
 	return out
 }

@@ -77,7 +77,7 @@ func (a *app) trace(ctx context.Context, args []string, o *traceOptions) error {
 	ways, others := n.Possible(flow), n.Others(flow)
 	t := ways[0]
 	if o.svg != "" {
-		if err := a.drawTrace(o.svg, f.Network, flow, t); err != nil {
+		if err := a.drawTrace(o.svg, f.Network, flow, t, others); err != nil {
 			return err
 		}
 	}

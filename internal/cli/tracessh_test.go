@@ -112,11 +112,16 @@ func TestTraceLiveBySSH(t *testing.T) {
 	if text, said, code := ask("diff", file, "--live"); code != 0 || text != "no flow changes\n" {
 		t.Errorf("all is as it should be, but diff says, with code %d:\n%s%s", code, said, text)
 	}
+	// Many have ssh keep its connections: a process stays behind then.
+	text, said, code := ask("trace", file, "a", "b", "--live", "--ask", "ssh -o BatchMode=yes -o ControlMaster=auto -o ControlPersist=30 -o ControlPath="+home+"/%C {address} tombolo state")
+	if code != 0 || strings.Contains(said, "does not say") {
+		t.Errorf("with ControlPersist: %s%s", said, text)
+	}
 	l.frozen("b", func() {
 		route := strings.TrimSpace(l.in("b", "ip", "route", "show", "10.3.0.0/24", "table", "110"))
 		l.in("b", "ip", "route", "del", "10.3.0.0/24", "table", "110")
 		asked(false, "lost at b, ")
-		text, said, code := ask("reach", file, "--live")
+		text, said, code = ask("reach", file, "--live")
 		if code != 0 || !strings.Contains(text, "no: lost at b, ") || strings.Contains(said, "does not say") {
 			t.Errorf("reach --live does not say that it is lost at b:\n%s%s", said, text)
 		}
@@ -137,7 +142,7 @@ func TestTraceLiveBySSH(t *testing.T) {
 	asked(true, "warning: site b does not say what it holds, and is taken as it should be: Host key verification failed. (exit status 255)\n")
 	l.in("a", "sh", "-ec", fmt.Sprintf("echo 10.9.0.2 $(cat %s/other.pub) >>%s/.ssh/known_hosts", keys, home))
 	asked(true, "be: Host key verification failed. (exit status 255)\n") // below the box that says that it is another key
-	text, _, _ := ask("trace", "--json", file, "a", "b", "--live", "--ask", "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@{address} tombolo state")
+	text, _, _ = ask("trace", "--json", file, "a", "b", "--live", "--ask", "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@{address} tombolo state")
 	var now struct {
 		trace.Trace
 		Notes []string `json:"notes"`

@@ -12,8 +12,10 @@ import (
 )
 
 // drawTrace draws a flow's way over the picture of its network, into a file or to our output.
-func (a *app) drawTrace(path string, n *spec.Network, f trace.Flow, t trace.Trace) error {
-	picture := draw.SVGWay(n, wayOf(n, f, t))
+func (a *app) drawTrace(path string, n *spec.Network, f trace.Flow, t trace.Trace, others []trace.Other) error {
+	w := wayOf(n, f, t)
+	w.Verdict = append(w.Verdict, describeOthers(others)...)
+	picture := draw.SVGWay(n, w)
 	if path == "-" {
 		_, err := a.out.Write(picture)
 		return err
