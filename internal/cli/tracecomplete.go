@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,17 +70,17 @@ func (a *app) completeList(words func(*spec.Network) []string) cobra.CompletionF
 // whatFails are the words of --down.
 func whatFails(n *spec.Network) (out []string) {
 	for i := range n.Sites {
-		s := &n.Sites[i]
-		out = append(out, s.Name)
-		for _, u := range s.Uplinks {
-			out = append(out, s.Name+"/"+u.Device)
+		name := n.Sites[i].Name
+		out = append(out, name)
+		for _, u := range n.Sites[i].Uplinks {
+			out = append(out, name+"/"+u.Device)
 		}
-		for _, l := range s.LANs {
-			out = append(out, s.Name+"/"+l.Device)
+		for _, l := range n.Sites[i].LANs {
+			out = append(out, name+"/"+l.Device)
 		}
 		for k := range i {
 			if n.Links.Has(k, i) {
-				out = append(out, n.Sites[k].Name+"-"+s.Name)
+				out = append(out, n.Sites[k].Name+"-"+name)
 			}
 		}
 	}
@@ -90,21 +89,25 @@ func whatFails(n *spec.Network) (out []string) {
 
 // whereDevicesAre are the words of --at.
 func whereDevicesAre(n *spec.Network) (out []string) {
+	for _, name := range roamers(n) {
+		for _, door := range n.Clients.At {
+			out = append(out, name+"="+door)
+		}
+	}
+	return out
+}
+
+// roamers are the names of those that have no place of their own.
+func roamers(n *spec.Network) (out []string) {
 	if n.Clients == nil {
 		return nil
 	}
-	var names []string
 	for _, d := range n.Clients.Devices {
-		names = append(names, d.Name)
+		out = append(out, d.Name)
 	}
 	for i := range n.Sites {
 		if n.Roams(i) {
-			names = append(names, n.Sites[i].Name)
-		}
-	}
-	for _, name := range slices.Compact(names) {
-		for _, door := range n.Clients.At {
-			out = append(out, name+"="+door)
+			out = append(out, n.Sites[i].Name)
 		}
 	}
 	return out

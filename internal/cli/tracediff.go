@@ -70,9 +70,9 @@ func (a *app) diff(ctx context.Context, args []string, o *worldOptions, routers 
 	for _, p := range probesOf(files[:]...) {
 		var m [2]trace.Matrix
 		for i := range m {
-			m[i] = networks[i].Reach(groupsOf(files[i], networks[i], p, routers), p.flow())
+			m[i] = networks[i].Reach(groupsOf(files[i], networks[i], *p, routers), p.flow())
 		}
-		found = append(found, changes(&p, &m[0], &m[1])...)
+		found = append(found, changes(p, &m[0], &m[1])...)
 	}
 	return a.printChanges(found, now.notes(nil))
 }

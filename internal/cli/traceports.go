@@ -1,14 +1,17 @@
 package cli
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"tombolo/internal/spec"
 	"tombolo/internal/trace"
 )
+
+// flowProtocols are those that are asked.
+var flowProtocols = []trace.Protocol{trace.ICMP, trace.TCP, trace.UDP}
 
 // lastPort is the largest there is; 0 is nobody's.
 const lastPort = 65535
@@ -59,11 +62,11 @@ func opens(open []opening, s span) bool {
 // probesOf are for what to ask so that whatever differs between files is seen. Ports of which the
 // same rules speak are one class, of which one is asked, with what no rule speaks of; published ports
 // are asked of whoever calls them there. Both families are, if there are.
-func probesOf(networks ...*spec.Network) []probe {
+func probesOf(networks ...*spec.Network) []*probe {
 	named, open := namedBy(networks), publishedBy(networks)
-	classes := map[string][]span{}
-	var out []probe
-	for _, p := range []trace.Protocol{trace.ICMP, trace.TCP, trace.UDP} {
+	classes := map[string]*probe{}
+	var out []*probe
+	for _, p := range flowProtocols {
 		for _, s := range spansOf(p, named, open) {
 			rules := ""
 			for _, x := range named {
@@ -71,27 +74,31 @@ func probesOf(networks ...*spec.Network) []probe {
 					rules += x.by
 				}
 			}
-			classes[rules] = append(classes[rules], s)
-			if opens(open, s) {
-				out = append(out, probe{Protocol: p, Port: uint16(s.first), part: published, stands: []span{s}})
+			x := probe{Protocol: p, Port: uint16(s.first), stands: []span{s}}
+			isOpen := opens(open, s)
+			switch class := classes[rules]; {
+			case class == nil:
+				one := x
+				one.part, classes[rules] = others, &one
+				out = append(out, &one)
+			case opens(open, class.stands[0]) && !isOpen: // what is published may lead elsewhere
+				class.Protocol, class.Port, class.stands = p, x.Port, append(x.stands, class.stands...)
+			default:
+				class.stands = append(class.stands, s)
+			}
+			if isOpen {
+				x.part = published
+				out = append(out, &x)
 			}
 		}
 	}
-	for _, class := range classes {
-		// One that is published may lead elsewhere.
-		i := slices.IndexFunc(class, func(s span) bool { return !opens(open, s) })
-		s := class[max(i, 0)]
-		out = append(out, probe{Protocol: s.protocol, Port: uint16(s.first), part: others, stands: class})
-	}
 	if slices.ContainsFunc(networks, speaks6) {
 		for _, p := range out {
-			p.Six = true
-			out = append(out, p)
+			six := *p
+			six.Six = true
+			out = append(out, &six)
 		}
 	}
-	slices.SortFunc(out, func(a, b probe) int {
-		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port), cmp.Compare(a.part, b.part), cmp.Compare(bit(a.Six), bit(b.Six)))
-	})
 	return out
 }
 
@@ -165,22 +172,11 @@ func spansOf(p trace.Protocol, named []naming, open []opening) []span {
 
 // flowTexts are spans in words, for each protocol: tcp, tcp/22, tcp/80,8000-8010, tcp but 22.
 func flowTexts(spans []span, six bool) (out []string) {
-	spans = slices.Clone(spans)
-	slices.SortFunc(spans, func(a, b span) int {
-		return cmp.Or(cmp.Compare(a.protocol, b.protocol), cmp.Compare(a.first, b.first))
-	})
-	for len(spans) > 0 {
-		here := spans[:1] // those of a protocol, joined
-		p, rest := here[0].protocol, spans[1:]
-		for len(rest) > 0 && rest[0].protocol == p {
-			if end := &here[len(here)-1]; end.last+1 >= rest[0].first {
-				end.last = max(end.last, rest[0].last)
-			} else {
-				here = append(here, rest[0]) // never beyond what was read
-			}
-			rest = rest[1:]
+	for _, p := range flowProtocols {
+		here := joinedOf(spans, p)
+		if len(here) == 0 {
+			continue
 		}
-		spans = rest
 		text := p.String()
 		switch most := here[0].first == 1 && here[len(here)-1].last == lastPort; {
 		case p == trace.ICMP, most && len(here) == 1:
@@ -196,6 +192,24 @@ func flowTexts(spans []span, six bool) (out []string) {
 			text += ", IPv6"
 		}
 		out = append(out, text)
+	}
+	return out
+}
+
+// joinedOf are spans of a protocol in the order of ports, those that follow each other as one.
+func joinedOf(spans []span, p trace.Protocol) (out []span) {
+	last := map[int]int{} // by first
+	for _, s := range spans {
+		if s.protocol == p {
+			last[s.first] = max(last[s.first], s.last)
+		}
+	}
+	for _, first := range slices.Sorted(maps.Keys(last)) {
+		if n := len(out); n > 0 && out[n-1].last+1 >= first {
+			out[n-1].last = max(out[n-1].last, last[first])
+			continue
+		}
+		out = append(out, span{p, first, last[first]})
 	}
 	return out
 }

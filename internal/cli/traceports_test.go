@@ -67,13 +67,13 @@ func TestAProbeStandsForAllItsPorts(t *testing.T) {
 		covered := map[trace.Protocol]int{}
 		for _, p := range probesOf(files[:]...) {
 			for i, n := range networks {
-				want := n.Reach(groupsOf(files[i], n, p, false), p.flow())
+				want := n.Reach(groupsOf(files[i], n, *p, false), p.flow())
 				for _, s := range p.stands {
 					if p.part == others && i == 0 {
 						covered[s.protocol] += s.last - s.first + 1
 					}
 					for _, port := range []int{s.first, s.last, s.first + random.Intn(s.last-s.first+1)} {
-						q := p
+						q := *p
 						q.Protocol, q.Port = s.protocol, uint16(port)
 						got := n.Reach(groupsOf(files[i], n, q, false), q.flow())
 						if x, y := answersOf(&want), answersOf(&got); x != y {
@@ -127,10 +127,10 @@ func TestPublishedPortsHaveTheirProbesNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	probes := probesOf(n)
-	i := slices.IndexFunc(probes, func(p probe) bool { return p.part == published })
-	groups := groupsOf(n, networks[0], probes[i], false)
+	i := slices.IndexFunc(probes, func(p *probe) bool { return p.part == published })
+	groups := groupsOf(n, networks[0], *probes[i], false)
 	last := groups[len(groups)-1]
-	if last.Seen != netip.MustParseAddr("192.0.2.1") || publishedTo(last.Name, []*probe{&probes[i]}) != "a:8000-8010/tcp" {
+	if last.Seen != netip.MustParseAddr("192.0.2.1") || publishedTo(last.Name, []*probe{probes[i]}) != "a:8000-8010/tcp" {
 		t.Errorf("%+v", last)
 	}
 }

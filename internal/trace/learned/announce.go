@@ -40,7 +40,8 @@ func (o *origin) site() uint32 {
 // plainCost is what a router costs that tells no times: of babeld and BIRD on a wire.
 const plainCost = 96
 
-// announced returns who announces what now, by key; who announces the same stands once.
+// announced returns who announces what now, by key and in the order of the nodes; who announces the
+// same stands once.
 func (w *World) announced(nodes []*node) map[key][]origin {
 	out := map[key][]origin{}
 	say := func(k key, o origin) {

@@ -61,7 +61,6 @@ func groups(nodes []*node, keys []key, announced map[key][]origin) []*group {
 	for i, k := range keys {
 		g := &all[i]
 		g.key, g.members, g.origins = k, []int{i}, announced[k]
-		slices.SortFunc(g.origins, func(a, b origin) int { return a.node.index - b.node.index })
 		for range g.origins {
 			g.takes = append(g.takes, make(bitset, size))
 		}

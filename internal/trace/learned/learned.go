@@ -93,15 +93,18 @@ type End struct{ Site, Device string }
 
 // Routes returns what the agents hold, by site. A router that is dead holds nothing.
 func Routes(w World) map[string]Held {
-	routers := slices.Clone(w.Routers)
-	slices.SortFunc(routers, func(a, b state.Router) int { return strings.Compare(a.Site, b.Site) })
+	routers := make([]*state.Router, len(w.Routers)) // they are large: none is moved
+	for i := range routers {
+		routers[i] = &w.Routers[i]
+	}
+	slices.SortFunc(routers, func(a, b *state.Router) int { return strings.Compare(a.Site, b.Site) })
 	out := make(map[string]Held, len(routers))
 	var nodes []*node
-	for i := range routers {
-		if w.dead(routers[i].Site, "") {
+	for _, r := range routers {
+		if w.dead(r.Site, "") {
 			continue
 		}
-		n := w.newNode(&routers[i])
+		n := w.newNode(r)
 		n.index = len(nodes)
 		nodes = append(nodes, n)
 	}
