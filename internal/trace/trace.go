@@ -38,21 +38,13 @@ const mostPossible = 64
 // real router goes by one of them, which it chooses by a hash that nobody can foresee.
 func (n *Network) Possible(f Flow) []Trace {
 	var out []Trace
-	var choices []choice
-	for len(out) < mostPossible {
-		w := &walk{n: n, record: true, choices: choices}
-		v := w.flow(f)
-		out = append(out, w.trace(v))
-		choices = w.choices[:w.chosen]
-		for len(choices) > 0 && choices[len(choices)-1].last() {
-			choices = choices[:len(choices)-1]
+	for w := new(walk); ; {
+		w = &walk{n: n, record: true, choices: w.choices}
+		out = append(out, w.trace(w.flow(f)))
+		if _, at := w.further(len(out)); at < 0 {
+			return out
 		}
-		if len(choices) == 0 {
-			break
-		}
-		choices[len(choices)-1].taken++
 	}
-	return out
 }
 
 // choice is one that a walk made between next hops.
