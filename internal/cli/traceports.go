@@ -102,8 +102,9 @@ func probesOf(networks ...*spec.Network) []*probe {
 	return out
 }
 
-// namedBy are the ports that rules of policies speak of, and what a router may do of its own where an
-// exit lets it out nowhere (needs in internal/compile/exits.go).
+// namedBy are the ports that rules of policies speak of; those that published ones lead to, at which
+// who seems to be the publishing router is a stranger (publishedElsewhere in internal/compile/edges.go);
+// and what a router may do of its own where an exit lets it out nowhere (needs in exits.go there).
 func namedBy(networks []*spec.Network) (out []naming) {
 	for i, n := range networks {
 		for k, e := range n.Exits {
@@ -114,6 +115,10 @@ func namedBy(networks []*spec.Network) (out []naming) {
 		}
 		if n.Policy == nil {
 			continue
+		}
+		for k, x := range n.Publish {
+			to := int(x.To.Port())
+			out = append(out, naming{span{protocols[x.Protocol], to, to + x.Port.Last - x.Port.First}, fmt.Sprintf("%d publish %d,", i, k)})
 		}
 		for k, r := range n.Policy.Rules {
 			for _, x := range r.Ports {

@@ -95,59 +95,61 @@ func TestTraceLiveBySSH(t *testing.T) {
 		}
 		return string(out), diagnostics.String(), c.ProcessState.ExitCode()
 	}
-	asked := func(delivered bool, words ...string) {
+	// A busy machine may take longer to answer than is waited for: then it is asked again.
+	says := func(argv []string, code int, words ...string) {
 		t.Helper()
-		text, said, code := ask("trace", file, "a:10.1.0.10", "c:10.3.0.10", "--live")
-		text = said + text
-		for _, w := range words {
-			if !strings.Contains(text, w) {
-				t.Errorf("it does not say %q:\n%s", w, text)
+		l.soon(func() string {
+			text, said, got := ask(argv...)
+			if len(words) == 0 && strings.Contains(said, "does not say") {
+				return said
 			}
-		}
-		if (code == 0) != delivered || len(words) == 0 && strings.Contains(text, "does not say") {
-			t.Errorf("delivered should be %v, and the code is %d:\n%s", delivered, code, text)
-		}
+			for _, w := range words {
+				if !strings.Contains(said+text, w) {
+					return fmt.Sprintf("it does not say %q:\n%s%s", w, said, text)
+				}
+			}
+			if got != code {
+				return fmt.Sprintf("%v should exit with %d, and does with %d:\n%s%s", argv, code, got, said, text)
+			}
+			return ""
+		})
 	}
-	asked(true)
-	if text, said, code := ask("diff", file, "--live"); code != 0 || text != "no flow changes\n" {
-		t.Errorf("all is as it should be, but diff says, with code %d:\n%s%s", code, said, text)
-	}
+	traced := []string{"trace", file, "a:10.1.0.10", "c:10.3.0.10", "--live"}
+	says(traced, 0)
+	says([]string{"diff", file, "--live"}, 0)
 	// Many have ssh keep its connections: a process stays behind then.
-	text, said, code := ask("trace", file, "a", "b", "--live", "--ask", "ssh -o BatchMode=yes -o ControlMaster=auto -o ControlPersist=30 -o ControlPath="+home+"/%C {address} tombolo state")
-	if code != 0 || strings.Contains(said, "does not say") {
-		t.Errorf("with ControlPersist: %s%s", said, text)
-	}
+	says([]string{"trace", file, "a", "b", "--live", "--ask", "ssh -o BatchMode=yes -o ControlMaster=auto -o ControlPersist=30 -o ControlPath=" + home + "/%C {address} tombolo state"}, 0)
 	l.frozen("b", func() {
 		route := strings.TrimSpace(l.in("b", "ip", "route", "show", "10.3.0.0/24", "table", "110"))
 		l.in("b", "ip", "route", "del", "10.3.0.0/24", "table", "110")
-		asked(false, "lost at b, ")
-		text, said, code = ask("reach", file, "--live")
-		if code != 0 || !strings.Contains(text, "no: lost at b, ") || strings.Contains(said, "does not say") {
-			t.Errorf("reach --live does not say that it is lost at b:\n%s%s", said, text)
-		}
-		text, said, code = ask("diff", file, "--live")
-		if code != 2 || !strings.HasPrefix(text, "opens icmp; tcp; udp\n") || !strings.Contains(text, "\n    a:lan0, b:lan0 → c:lan0\n") {
-			t.Errorf("diff --live does not say what the file wants, and says with code %d:\n%s%s", code, said, text)
-		}
+		says(traced, 2, "lost at b, ")
+		says([]string{"reach", file, "--live"}, 0, "\nno: lost at b, ", "c:lan0 → a:lan0, b:lan0\n")
+		says([]string{"diff", file, "--live"}, 2, "opens icmp; tcp; udp\n    a:lan0, b:lan0 → c:lan0\n    c:lan0 → a:lan0, b:lan0\n")
 		l.in("b", "sh", "-c", "ip route add "+route+" table 110")
 	})
-	asked(true)
+	says(traced, 0)
 
-	sshd := func(site, signal string) { l.in(site, "sh", "-c", "kill -"+signal+" $(cat "+home+"/sshd.pid)") }
-	sshd("c", "STOP")
-	asked(true, "warning: site c does not say what it holds, and is taken as it should be: no answer in 5s\n", "\nbut c did not say what it holds: it is taken as it should be\n")
-	sshd("c", "KILL")
-	asked(true, ": ssh: connect to host 10.9.0.3 port 22: Connection refused (exit status 255)\n", "\nbut c did not say ")
+	sshd := func(signal string) { l.in("c", "sh", "-c", "kill -"+signal+" $(cat "+home+"/sshd.pid)") }
+	const silent, because = "\nbut c did not say what it holds: it is taken as it should be\n", "does not say what it holds, and is taken as it should be: "
+	sshd("STOP")
+	says(traced, 0, "warning: site c "+because+"no answer in 5s\n", silent)
+	sshd("KILL")
+	says(traced, 0, "warning: site c "+because+"ssh: connect to host 10.9.0.3 port 22: Connection refused (exit status 255)\n", silent)
 	l.in("a", "ssh-keygen", "-q", "-R", "10.9.0.2")
-	asked(true, "warning: site b does not say what it holds, and is taken as it should be: Host key verification failed. (exit status 255)\n")
+	says(traced, 0, "warning: site b "+because+"Host key verification failed. (exit status 255)\n")
 	l.in("a", "sh", "-ec", fmt.Sprintf("echo 10.9.0.2 $(cat %s/other.pub) >>%s/.ssh/known_hosts", keys, home))
-	asked(true, "be: Host key verification failed. (exit status 255)\n") // below the box that says that it is another key
-	text, _, _ = ask("trace", "--json", file, "a", "b", "--live", "--ask", "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@{address} tombolo state")
-	var now struct {
-		trace.Trace
-		Notes []string `json:"notes"`
-	}
-	if err := json.Unmarshal([]byte(text), &now); err != nil || !now.Verdict.Delivered || len(now.Notes) > 0 {
-		t.Errorf("a way by a and b alone: %v, %+v\n%s", err, now.Notes, text)
-	}
+	says(traced, 0, "warning: site b "+because+"Host key verification failed. (exit status 255)\n") // below a box with another key
+	// As the documentation has it for hosts that are new; c is not on the way.
+	l.in("a", "ssh-keygen", "-q", "-R", "10.9.0.2")
+	l.soon(func() string {
+		text, said, _ := ask("trace", "--json", file, "a", "b", "--live", "--ask", "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new root@{address} tombolo state")
+		var now struct {
+			trace.Trace
+			Notes []string `json:"notes"`
+		}
+		if err := json.Unmarshal([]byte(text), &now); err != nil || !now.Verdict.Delivered || len(now.Notes) > 0 {
+			return fmt.Sprintf("%v, %v\n%s%s", err, now.Notes, said, text)
+		}
+		return ""
+	})
 }
