@@ -39,8 +39,8 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 // they are delivered or lost. `make truth` runs more of them.
 func TestTraceIsTrue(t *testing.T) {
 	t.Parallel()
-	networks, seed := setting(t, "TOMBOLO_TRUTH_NETWORKS", 6), setting(t, "TOMBOLO_SEED", 8)
-	flows := setting(t, "TOMBOLO_TRUTH_FLOWS", 100)
+	networks, seed := setting(t, "TOMBOLO_TRUTH_NETWORKS", 20), setting(t, "TOMBOLO_SEED", 8)
+	flows := setting(t, "TOMBOLO_TRUTH_FLOWS", 130)
 	folder := os.Getenv("TOMBOLO_TRUTH_DIR")
 	if folder == "" {
 		folder = t.TempDir()

@@ -16,13 +16,13 @@ var brokenTracers = []struct{ rule, file, old, broken string }{
 	{"a rule passes over default routes (suppress_prefixlength)", "route.go", "found.Dst.Bits() < x.Suppress", "found.Dst.Bits() > 128"},
 	{"a rule is about packets with a mark", "route.go", "r.Mask != 0 && p.Mark&r.Mask != r.Mark", "false"},
 	{"the lower metric goes first", "route.go", "cmp.Compare(a.Metric, b.Metric)", "cmp.Compare(b.Metric, a.Metric)"},
-	{"an answer belongs to the connection of its question", "walk.go", `e.answered, state = true, "established"`, `state = "new"`},
+	{"a connection keeps its mark", "walk.go", "p.Mark, e.mark = x.Mark, c.Mark", "p.Mark = x.Mark"},
 	{"masquerading takes the address of the device", "walk.go", "src = r.addressOn(out, p.Src.Is6())", "src = netip.Addr{}"},
 	{"what was translated is turned round in the answer", "walk.go", "to = e.original.reversed()", "to = p.tuple()"},
 	{"a peer takes the sources among its AllowedIPs alone", "tunnel.go", "x == nil || x.to != r", "x != nil && x.to == nil"},
 	{"providers drop sources that are not the line's", "out.go", "a.Addr() == p.Src", "true"},
 	{"what is larger than the MTU does not fit", "toobig.go", "p.Size <= mtu", "p.Size <= mtu+40"},
-	{"ICMP errors find the connection of what they quote", "toobig.go", "w.conns.find(r, p.about.reversed())", "w.conns.find(r, p.tuple())"},
+	{"ICMP errors go to who sent what they are about", "toobig.go", "Dst: about.src", "Dst: about.dst"},
 }
 
 // caught holds tracers with one rule broken against what real packets did, which is in a folder. The whole

@@ -22,10 +22,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(2)
 	case difference != "":
-		fmt.Println(difference)
+		fmt.Fprintln(os.Stdout, difference)
 		os.Exit(1)
 	}
-	fmt.Printf("%d flows, no difference\n", flows)
+	fmt.Fprintf(os.Stdout, "%d flows, no difference\n", flows)
 }
 
 func replay(folder string) (flows int, difference string, err error) {
