@@ -223,10 +223,6 @@ func placeOf(n *spec.Network, word string) (trace.Place, error) {
 		return trace.Place{Kind: trace.Internet}, nil
 	}
 	if _, ok := n.Site(word); ok {
-		i, _ := n.Site(word)
-		if n.Roams(i) {
-			return trace.Place{Kind: trace.Device, Name: word}, nil
-		}
 		return trace.Place{Kind: trace.Router, Site: word}, nil
 	}
 	if n.Clients != nil && slices.ContainsFunc(n.Clients.Devices, func(d spec.Device) bool { return d.Name == word }) {

@@ -41,12 +41,6 @@ func groupsOf(n *spec.Network, t *trace.Network, p probe, routers bool) []trace.
 	fits := func(a netip.Addr) bool { return a.IsValid() && a.Is6() == p.Six }
 	for i := range n.Sites {
 		s := &n.Sites[i]
-		if n.Roams(i) {
-			if a := familyOf(p.Six, s.Address, s.Address6); a.IsValid() {
-				out = append(out, trace.Group{Name: s.Name, Place: trace.Place{Kind: trace.Device, Name: s.Name, Addr: a}, Seen: a})
-			}
-			continue
-		}
 		alone[s.Name] = len(s.LANs) == 0
 		out = append(out, lanGroups(s, fits)...)
 	}
@@ -59,7 +53,7 @@ func groupsOf(n *spec.Network, t *trace.Network, p probe, routers bool) []trace.
 	}
 	for i := range n.Sites {
 		s := &n.Sites[i]
-		if a := familyOf(p.Six, s.Address, s.Address6); (routers || alone[s.Name]) && !n.Roams(i) && a.IsValid() {
+		if a := familyOf(p.Six, s.Address, s.Address6); (routers || alone[s.Name]) && a.IsValid() {
 			public, _ := t.Public(s.Name)
 			if !fits(public) {
 				public = netip.Addr{}
