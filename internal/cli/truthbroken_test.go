@@ -20,7 +20,7 @@ var brokenTracers = []struct{ rule, file, old, broken string }{
 	{"masquerading takes the address of the device", "walk.go", "src = r.addressOn(out, p.Src.Is6())", "src = netip.Addr{}"},
 	{"what was translated is turned round in the answer", "walk.go", "to = e.original.reversed()", "to = p.tuple()"},
 	{"a peer takes the sources among its AllowedIPs alone", "tunnel.go", "x == nil || x.to != r", "x != nil && x.to == nil"},
-	{"providers drop sources that are not the line's", "out.go", "a.Addr() == p.Src", "true"},
+	{"providers drop sources that are not the line's", "out.go", "a.Addr() == p.Src ||", "true ||"},
 	{"what is larger than the MTU does not fit", "toobig.go", "p.Size <= mtu", "p.Size <= mtu+40"},
 	{"ICMP errors go to who sent what they are about", "toobig.go", "Dst: about.src", "Dst: about.dst"},
 }

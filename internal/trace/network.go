@@ -54,6 +54,7 @@ type router struct {
 	strict  map[string]bool // rp_filter=1
 	accepts map[string]bool // accept_local=1
 	dead    func(device string) bool
+	checked map[string]bool // uplinks of which it is not known that they have no carrier, if they are dead
 
 	interfaces map[string]*state.Interface
 	next       map[netip.Addr]learned.End // who is behind gateways that no file knows
@@ -155,7 +156,10 @@ func newRouter(s *state.Router, held learned.Held, leases func(site, device stri
 	r := &router{
 		name: s.Site, state: s, fibs: map[uint32]*[2]fib{}, local: map[netip.Addr]string{}, uplinks: map[string]*uplink{},
 		links: map[string][]link{}, mtu: map[string]int{}, strict: map[string]bool{}, accepts: map[string]bool{},
-		interfaces: map[string]*state.Interface{}, next: held.Next,
+		interfaces: map[string]*state.Interface{}, next: held.Next, checked: map[string]bool{},
+	}
+	for _, u := range s.Uplinks {
+		r.checked[u.Device] = u.Check != nil && held.LANs == nil // else it was looked at
 	}
 	for _, x := range s.Rulesets {
 		t, err := ruleset.Parse(x.Text)
@@ -349,8 +353,9 @@ func private(a netip.Addr) bool {
 
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
-// up reports whether a device can carry packets.
-func (r *router) up(device string) bool { return !r.dead(device) }
+// up reports whether a device can carry packets. What a check finds out about an uplink lies farther
+// off: its wire works, with whoever else is on that.
+func (r *router) up(device string) bool { return !r.dead(device) || r.checked[device] }
 
 // enter finds where the roaming devices are.
 func (n *Network) enter(w learned.World) {

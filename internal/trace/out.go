@@ -78,14 +78,15 @@ func (w *walk) onLink(r *router, p *packet, device string) {
 	w.loses(r, Leaves, p, fmt.Sprintf("nobody has %s on %s", p.Dst, device), "")
 }
 
-// provider takes a packet from an uplink. It knows its customer's addresses alone, and drops what
-// has others (RFC 2827).
+// provider takes a packet from an uplink. It knows the addresses of its customers on that wire, and drops
+// what has others (RFC 2827).
 func (w *walk) provider(r *router, p *packet, u *uplink) {
 	if r.dead(u.device) {
 		w.loses(r, Leaves, p, fmt.Sprintf("the provider on %s is dead", u.device), "")
 		return
 	}
-	if !slices.ContainsFunc(u.addresses, func(a netip.Prefix) bool { return a.Addr() == p.Src }) {
+	shares := w.n.other(r, p.Src).router != nil
+	if !slices.ContainsFunc(u.addresses, func(a netip.Prefix) bool { return a.Addr() == p.Src || shares && a.Contains(p.Src) }) {
 		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s drops the source %s, which is not that line's", r.name, u.device, p.Src), "nothing translates it there: `masquerade:` of the uplink")
 		return
 	}
@@ -137,6 +138,10 @@ func (w *walk) outside(p *packet) {
 		device, has := o.local[p.Dst]
 		if !has {
 			w.loses(nil, RouteStage, p, fmt.Sprintf("%s was leased to %s, which has lost its carrier", p.Dst, o.name), "")
+			return
+		}
+		if o.dead(device) {
+			w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s is dead", o.name, device), "")
 			return
 		}
 		w.arrives(o, p, device)

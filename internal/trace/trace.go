@@ -122,6 +122,10 @@ func (w *walk) begins(from Place, p *packet) {
 		w.loses(r, Arrives, p, fmt.Sprintf("%s is in no LAN of %s", p.Src, from.Site), "")
 	case Router:
 		r := w.n.routers[from.Site]
+		if r.dead("") {
+			w.loses(r, Leaves, p, "it is down", "")
+			return
+		}
 		w.sends(r, p, "")
 		w.origin = w.sentAs(r, p)
 	case Device:

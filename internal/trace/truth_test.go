@@ -100,6 +100,7 @@ links:
 publish:
   - {at: a, port: 7007/udp, to: "10.3.0.10:7007"}
 clients: {pool: 10.31.0.0/24, at: [a, b]}
+exits: [{for: a, via: b}]
 `
 
 // And with sites on one wire, at doors, and behind somebody's NAT.
@@ -135,6 +136,15 @@ func TestWhatRealPacketsDidAtTheEdges(t *testing.T) {
 			trace.Flow{From: host("cabin", "10.4.0.10"), To: addr("10.3.0.10"), Protocol: trace.UDP, Port: 7007}, "cabin outer cabin is at no door"},
 		{"a router behind a NAT asks for its own host, by another's published port", at("a"),
 			trace.Flow{From: router("c"), To: addr("203.0.113.2"), Protocol: trace.UDP, Port: 7007}, "c:10.3.0.10"},
+		{"by whoever else is on a wire the provider hears its customers", func(w *learned.World) {
+			at("a")(w)
+			w.Uplinks = func(site, device string) ([]netip.Prefix, []netip.Addr) {
+				if own := map[string]string{"a": "2001:db8:1::2/64", "b": "2001:db8:1::3/64"}[site]; own != "" {
+					return []netip.Prefix{netip.MustParsePrefix(own)}, []netip.Addr{addr("fe80::1")}
+				}
+				return nil, nil
+			}
+		}, trace.Flow{From: host("a", "fd00:1::10"), To: addr("2001:db8:ffff::7"), Protocol: trace.UDP, Port: 7007}, "outside (2001:db8:ffff::7)"},
 		{"also where nobody knows what the NAT shows", nil,
 			trace.Flow{From: router("c"), To: addr("203.0.113.2"), Protocol: trace.UDP, Port: 7007}, "c:10.3.0.10"},
 		{"a NAT lets in what it was asked for alone", at("a"),
@@ -175,4 +185,18 @@ func TestWhoIsToldThatItDoesNotFit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where a check finds an uplink dead, it is its provider that is: who else is on its wire is there.
+func TestADeadProviderLeavesTheWireAlone(t *testing.T) {
+	addr := netip.MustParseAddr
+	text := strings.Replace(wireSites, "gateway: 203.0.113.1}}}\n  b:", "gateway: 203.0.113.1, check: 198.51.100.1}}}\n  b:", 1)
+	dead := func(w *learned.World) {
+		w.Dead = func(site, device string) bool { return site == "a" && device == "eth0" }
+	}
+	n := build(t, text, dead)
+	check(t, n, trace.Flow{From: host("a", "10.1.0.10"), To: addr("10.2.0.10"), Protocol: trace.TCP, Port: 7007}, "b:10.2.0.10")
+	check(t, n, trace.Flow{From: trace.Place{Kind: trace.Internet}, To: addr("203.0.113.2"), Protocol: trace.UDP, Port: 7007}, "outside out the provider on a's eth0 is dead")
+	without := build(t, wireSites, dead) // without a check it is the carrier that is lost
+	check(t, without, trace.Flow{From: host("b", "10.2.0.10"), To: addr("10.1.0.10"), Protocol: trace.TCP, Port: 7007}, "b route unreachable 10.1.0.0/24")
 }

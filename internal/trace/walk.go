@@ -131,7 +131,7 @@ func (w *walk) arrives(r *router, p *packet, device string) {
 		w.loses(r, RouteStage, p, "it goes round until its TTL is spent", "")
 		return
 	}
-	if r.dead("") || r.dead(device) {
+	if r.dead("") || !r.up(device) {
 		w.loses(r, Arrives, p, fmt.Sprintf("%s is down", device), "")
 		return
 	}
