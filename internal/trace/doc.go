@@ -10,7 +10,7 @@
 //	learned.Routes ─────────────────┘
 //
 // A packet comes in by a device (walk.go), is looked at by the ruleset (package ruleset) and by
-// conntrack (conn.go), routed by rules and tables (route.go), filtered, translated, and goes out
+// conntrack (conn.go, nat.go), routed by rules and tables (route.go), filtered, and goes out
 // (out.go): to a host, to the router itself, to a provider, or into a tunnel, whose own packet is
 // walked in the same way (tunnel.go). Of one that does not fit the ICMP error is walked (toobig.go).
 //

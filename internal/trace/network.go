@@ -60,18 +60,6 @@ type router struct {
 	next       map[netip.Addr]learned.End // who is behind gateways that no file knows
 }
 
-// uplink is a device that leads to the Internet.
-type uplink struct {
-	device    string
-	addresses []netip.Prefix
-	gateways  []netip.Addr
-	leased    bool // its addresses are not known: these stand for them
-
-	// What its private IPv4 address is outside of its provider's NAT, and whether that is known.
-	public netip.Addr
-	known  bool
-}
-
 type lan struct {
 	device string
 	prefix netip.Prefix
@@ -115,41 +103,6 @@ func New(w learned.World) (*Network, error) {
 	}
 	n.prepare()
 	return n, nil
-}
-
-// lease gives an address and a gateway to each uplink of which they are not known, and has w say
-// so too. 100.64.0.0/10 is for what lies between a provider and its customers (RFC 6598).
-func lease(w *learned.World) func(site, device string) (uplink, bool) {
-	known := w.Uplinks
-	made := map[[2]string]uplink{}
-	n := uint32(0)
-	for i := range w.Routers {
-		_, seen := w.Observed[w.Routers[i].Site]
-		for _, u := range w.Routers[i].Uplinks {
-			x := uplink{device: u.Device, addresses: u.Addresses, gateways: u.Gateways}
-			if known != nil {
-				if a, g := known(w.Routers[i].Site, u.Device); len(a) > 0 || seen {
-					x.addresses, x.gateways = a, g
-				}
-			}
-			if len(x.addresses) == 0 && !seen {
-				n++
-				four := netip.AddrFrom4([4]byte{100, 64 + byte(n>>14), byte(n >> 6), byte(n << 2)})
-				x.leased = true
-				x.addresses = []netip.Prefix{netip.PrefixFrom(four.Next().Next(), 30)}
-				x.gateways = []netip.Addr{four.Next()}
-			}
-			made[[2]string{w.Routers[i].Site, u.Device}] = x
-		}
-	}
-	w.Uplinks = func(site, device string) ([]netip.Prefix, []netip.Addr) {
-		x := made[[2]string{site, device}]
-		return x.addresses, x.gateways
-	}
-	return func(site, device string) (uplink, bool) {
-		x, ok := made[[2]string{site, device}]
-		return x, ok
-	}
 }
 
 func newRouter(s *state.Router, held learned.Held, leases func(site, device string) (uplink, bool), dead func(site, device string) bool) (*router, error) {
@@ -324,112 +277,9 @@ func (n *Network) prepare() {
 	}
 }
 
-// hide gives uplinks with private addresses one outside: what leaves by them must be translated by
-// their provider, else nothing would come back. Addresses that are not known are stood for (RFC 5737).
-func (n *Network) hide(public func(site, device string) netip.Addr) {
-	stand := netip.AddrFrom4([4]byte{198, 51, 100, 20})
-	for _, name := range n.names {
-		r := n.routers[name]
-		for _, u := range r.state.Uplinks {
-			x := r.uplinks[u.Device]
-			if x == nil || x.leased || !slices.ContainsFunc(x.addresses, func(a netip.Prefix) bool { return private(a.Addr()) }) {
-				continue
-			}
-			if public != nil {
-				x.public = public(name, u.Device)
-			}
-			if x.known = x.public.IsValid(); !x.known {
-				x.public, stand = stand, stand.Next()
-			}
-			n.hidden[x.public] = name
-		}
-	}
-}
-
-// private reports whether an IPv4 address is none of the Internet (RFC 1918, RFC 6598).
-func private(a netip.Addr) bool {
-	return a.Is4() && (a.IsPrivate() || shared.Contains(a))
-}
-
-var shared = netip.MustParsePrefix("100.64.0.0/10")
-
 // up reports whether a device can carry packets. What a check finds out about an uplink lies farther
 // off: its wire works, with whoever else is on that.
 func (r *router) up(device string) bool { return !r.dead(device) || r.checked[device] }
-
-// enter finds where the roaming devices are.
-func (n *Network) enter(w learned.World) {
-	for _, name := range n.names {
-		r := n.routers[name]
-		if r.state.Clients == nil {
-			continue
-		}
-		for _, d := range r.state.Clients.Devices {
-			x := n.devices[d.Name]
-			if x == nil {
-				x = &roamer{name: d.Name, takes: w.Takes[d.Name]}
-				for _, p := range d.Addresses {
-					if p.IsSingleIP() {
-						x.addresses = append(x.addresses, p.Addr())
-						n.byAddr[p.Addr()] = x
-					}
-				}
-				n.devices[d.Name] = x
-			}
-			if w.Doors[d.Name] == name {
-				x.door, x.device = r, r.state.Clients.Device
-			}
-		}
-	}
-}
-
-// join finds the other ends of a router's tunnels.
-func (n *Network) join(r *router, down func(a, b string) bool) {
-	for i := range r.state.Interfaces {
-		f := &r.state.Interfaces[i]
-		if f.WireGuard == nil {
-			continue
-		}
-		for k := range f.WireGuard.Peers {
-			p := &f.WireGuard.Peers[k]
-			l := link{peer: p, to: n.routers[p.Name]}
-			door := r.state.Clients != nil && f.Name == r.state.Clients.Device
-			itself, enters := n.devices[r.name]
-			switch d := n.devices[p.Name]; {
-			case door && d != nil && l.to == nil:
-				l.roamer, l.down = d, d.door != r
-			case door && d != nil: // a plain site that enters like a device
-				l.device, l.down = l.to.ofPeer(doors), d.door != r
-			case l.to != nil:
-				l.device = l.to.ofPeer(r.name)
-			case enters && p.Name == doors:
-				if l.to, l.device = itself.door, itself.device; l.to == nil {
-					l.down = true
-				}
-			}
-			if l.to != nil {
-				l.down = l.down || down != nil && down(r.name, l.to.name)
-			}
-			r.links[f.Name] = append(r.links[f.Name], l)
-		}
-	}
-}
-
-// doors is the peer of who enters at a door: all doors have one key (compile.Router).
-const doors = "clients"
-
-// ofPeer returns the tunnel in which a router has a peer.
-func (r *router) ofPeer(name string) string {
-	for _, f := range r.state.Interfaces {
-		if f.WireGuard == nil {
-			continue
-		}
-		if slices.ContainsFunc(f.WireGuard.Peers, func(p state.Peer) bool { return p.Name == name }) {
-			return f.Name
-		}
-	}
-	return ""
-}
 
 // Public returns an address by which a site is reached from outside, as far as it is known.
 func (n *Network) Public(site string) (netip.Addr, bool) {
