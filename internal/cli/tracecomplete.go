@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,14 @@ func (a *app) completeFlow(c *cobra.Command, args []string, word string) ([]stri
 	if f.Clients != nil {
 		for _, d := range f.Clients.Devices {
 			out = append(out, d.Name)
+		}
+	}
+	for _, x := range f.Publish {
+		if p, err := placeOf(f.Network, x.To.Addr().String()); err == nil {
+			out = append(out, p.String()) // of hosts the file has no others
+		}
+		if len(args) > 1 && args[1] == "outside" {
+			out = append(out, fmt.Sprintf("%s:%d/%s", x.At, x.Port.First, x.Protocol))
 		}
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp
