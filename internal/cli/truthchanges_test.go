@@ -47,7 +47,7 @@ func (l *truthLab) cutOneWay(flows int) {
 // moves takes the phone to another door.
 func (l *truthLab) moves(flows int) {
 	l.Helper()
-	if !l.phone || len(l.doors) < 2 && !l.away {
+	if at := l.now.Doors["phone"]; !l.phone || at != "" && (l.apart || len(l.doors) < 2) {
 		return
 	}
 	i := slices.Index(l.doors, l.now.Doors["phone"])

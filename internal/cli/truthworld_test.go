@@ -48,7 +48,10 @@ func (l *truthLab) describe() {
 		if !l.full {
 			l.now.Takes = map[string][]netip.Prefix{"phone": l.inside()}
 		}
-		if !l.away {
+		switch {
+		case l.apart && !l.away:
+			l.enters(l.doors[0]) // where it is
+		case !l.away:
 			l.enters(l.doors[l.IntN(len(l.doors))])
 		}
 	}
