@@ -47,7 +47,7 @@ func (w *walk) translate(r *router, h ruleset.Hook, p *packet, e *entry, nat *ru
 	case ruleset.Postrouting:
 		src := nat.Src
 		if nat.Masquerade {
-			src = r.addressOn(out, p.Src.Is6())
+			src = r.addressOn(out, w.next)
 		}
 		if !src.IsValid() || src == p.Src {
 			return

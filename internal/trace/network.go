@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -24,12 +25,6 @@ type Network struct {
 	local   map[netip.Addr]learned.End // link-local ones that were seen
 }
 
-// owner is a router that has an address, and on which device.
-type owner struct {
-	router *router
-	device string
-}
-
 // roamer is a roaming device, or a plain site that enters like one.
 type roamer struct {
 	name      string
@@ -41,20 +36,22 @@ type roamer struct {
 
 // router is one of them.
 type router struct {
-	name    string
-	state   *state.Router
-	table   *ruleset.Table // nil: none
-	rules   [2][]rule      // by family, in their order
-	fibs    map[uint32]*[2]fib
-	local   map[netip.Addr]string // own addresses, and their devices
-	uplinks map[string]*uplink
-	lans    []lan
-	links   map[string][]link // tunnels, by device
-	mtu     map[string]int
-	strict  map[string]bool // rp_filter=1
-	accepts map[string]bool // accept_local=1
-	dead    func(device string) bool
-	checked map[string]bool // uplinks of which it is not known that they have no carrier, if they are dead
+	name  string
+	state *state.Router
+	table *ruleset.Table // nil: none
+	rules [2][]rule      // by family, in their order
+	fibs  map[uint32]*[2]fib
+	local map[netip.Addr]string // own addresses, and their devices
+
+	broadcasts map[netip.Addr]bool // of the networks that it is in
+	uplinks    map[string]*uplink
+	lans       []lan
+	links      map[string][]link // tunnels, by device
+	mtu        map[string]int
+	strict     map[string]bool // rp_filter=1
+	accepts    map[string]bool // accept_local=1
+	dead       func(device string) bool
+	checked    map[string]bool // uplinks of which it is not known that they have no carrier, if they are dead
 
 	interfaces map[string]*state.Interface
 	next       map[netip.Addr]learned.End // who is behind gateways that no file knows
@@ -81,6 +78,7 @@ type link struct {
 func New(w learned.World) (*Network, error) {
 	n := &Network{routers: map[string]*router{}, public: map[netip.Addr]*router{}, hidden: map[netip.Addr]string{}, devices: map[string]*roamer{}, byAddr: map[netip.Addr]*roamer{}, owners: map[netip.Addr][]owner{}, local: w.LinkLocal}
 	leases := lease(&w)
+	var several []netip.Addr
 	held := learned.Routes(w)
 	for i := range w.Routers {
 		s := &w.Routers[i]
@@ -92,9 +90,15 @@ func New(w learned.World) (*Network, error) {
 		for device := range r.uplinks {
 			x, _ := leases(s.Site, device)
 			for _, a := range x.addresses {
+				if n.public[a.Addr()] != nil && private(a.Addr()) {
+					several = append(several, a.Addr()) // they are in networks that have nothing to do with each other
+				}
 				n.public[a.Addr()] = r
 			}
 		}
+	}
+	for _, a := range several {
+		delete(n.public, a)
 	}
 	n.hide(w.Public)
 	n.enter(w)
@@ -109,7 +113,7 @@ func newRouter(s *state.Router, held learned.Held, leases func(site, device stri
 	r := &router{
 		name: s.Site, state: s, fibs: map[uint32]*[2]fib{}, local: map[netip.Addr]string{}, uplinks: map[string]*uplink{},
 		links: map[string][]link{}, mtu: map[string]int{}, strict: map[string]bool{}, accepts: map[string]bool{},
-		interfaces: map[string]*state.Interface{}, next: held.Next, checked: map[string]bool{},
+		interfaces: map[string]*state.Interface{}, next: held.Next, checked: map[string]bool{}, broadcasts: map[netip.Addr]bool{},
 	}
 	for _, u := range s.Uplinks {
 		r.checked[u.Device] = u.Check != nil && held.LANs == nil // else it was looked at
@@ -188,7 +192,7 @@ func (r *router) main(leases func(site, device string) (uplink, bool), seen map[
 				continue // it has no address there, and so no route to its hosts
 			}
 			r.local[own] = l.Device
-			r.add(&state.Route{Table: mainTable, Dst: p, Type: state.Unicast, Device: l.Device, Protocol: 2})
+			r.connected(netip.PrefixFrom(own, p.Bits()), l.Device)
 		}
 	}
 	for k, u := range r.state.Uplinks {
@@ -205,7 +209,7 @@ func (r *router) main(leases func(site, device string) (uplink, bool), seen map[
 		r.mtu[u.Device] = u.MTU
 		for _, a := range x.addresses {
 			r.local[a.Addr()] = u.Device
-			r.add(&state.Route{Table: mainTable, Dst: a.Masked(), Type: state.Unicast, Device: u.Device, Protocol: 2})
+			r.connected(a, u.Device)
 		}
 		for _, g := range x.gateways {
 			all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
@@ -214,6 +218,20 @@ func (r *router) main(leases func(site, device string) (uplink, bool), seen map[
 			}
 			r.add(&state.Route{Table: mainTable, Dst: all, Metric: uint32(k), Type: state.Unicast, Device: u.Device, Gateway: g})
 		}
+	}
+}
+
+// connected adds what an address on a device brings with it (fib_add_ifaddr in net/ipv4/fib_frontend.c).
+func (r *router) connected(a netip.Prefix, device string) {
+	x := &state.Route{Table: mainTable, Dst: a.Masked(), Type: state.Unicast, Device: device, Protocol: 2}
+	if a.Addr().Is4() {
+		x.PrefSrc = a.Addr()
+	}
+	r.add(x)
+	if a.Addr().Is4() && a.Bits() < 31 {
+		b, first := a.Masked().Addr().As4(), a.Masked().Addr()
+		binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])|^uint32(0)>>a.Bits())
+		r.broadcasts[first], r.broadcasts[netip.AddrFrom4(b)] = true, true
 	}
 }
 
@@ -260,7 +278,7 @@ func (n *Network) prepare() {
 		r := n.routers[name]
 		for a, device := range r.local {
 			if r.outward(device) {
-				n.owners[a] = append(n.owners[a], owner{r, device})
+				n.owners[a] = append(n.owners[a], owner{r, device, r.subnet(device, a)})
 			}
 		}
 	}
@@ -288,5 +306,10 @@ func (n *Network) Public(site string) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	a := endpoint(r)
+	for _, u := range r.uplinks {
+		if u.public.IsValid() && slices.ContainsFunc(u.addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			a = u.public // there is a NAT before it
+		}
+	}
 	return a, a.IsValid()
 }

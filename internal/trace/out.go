@@ -3,8 +3,8 @@ package trace
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
+	"tombolo/internal/state"
 	"tombolo/internal/trace/learned"
 	"tombolo/internal/trace/ruleset"
 )
@@ -20,18 +20,22 @@ func (w *walk) leaves(r *router, p *packet, to way) {
 	case r.links[device] != nil:
 		w.tunnels(r, p, device)
 	case to.route.Gateway.IsValid():
-		w.via(r, p, device, to.route.Gateway)
+		w.via(r, p, to.route)
 	default:
 		w.onLink(r, p, device)
 	}
 }
 
 // via hands a packet to a gateway: another router of the network on that device, or a provider.
-func (w *walk) via(r *router, p *packet, device string, gateway netip.Addr) {
-	o := w.n.other(r, gateway)
+func (w *walk) via(r *router, p *packet, route *state.Route) {
+	device, gateway := route.Device, route.Gateway
+	o := w.n.other(r, device, gateway)
+	if o.router != nil && route.Table == mainTable && private(gateway) && o.router.uplinks[o.device] != nil {
+		o = owner{} // it has the address of somebody's gateway, in another home
+	}
 	for _, named := range []map[netip.Addr]learned.End{r.next, w.n.local} {
 		if at, known := named[gateway]; known && o.router == nil {
-			o = owner{w.n.routers[at.Site], at.Device}
+			o = owner{router: w.n.routers[at.Site], device: at.Device}
 		}
 	}
 	if o.router != nil {
@@ -46,22 +50,9 @@ func (w *walk) via(r *router, p *packet, device string, gateway netip.Addr) {
 	w.provider(r, p, u)
 }
 
-// outward reports whether a device is there without us.
-func (r *router) outward(device string) bool { return r.links[device] == nil }
-
-// other returns which other router has an address, on a device that is there without us.
-func (n *Network) other(r *router, a netip.Addr) owner {
-	for _, o := range n.owners[a] {
-		if o.router != r {
-			return o
-		}
-	}
-	return owner{}
-}
-
 // onLink hands a packet to who has its address on a device.
 func (w *walk) onLink(r *router, p *packet, device string) {
-	if o := w.n.other(r, p.Dst); o.router != nil {
+	if o := w.n.other(r, device, p.Dst); o.router != nil {
 		w.arrives(o.router, p, o.device)
 		return
 	}
@@ -76,82 +67,6 @@ func (w *walk) onLink(r *router, p *packet, device string) {
 		return
 	}
 	w.loses(r, Leaves, p, fmt.Sprintf("nobody has %s on %s", p.Dst, device), "")
-}
-
-// provider takes a packet from an uplink. It knows the addresses of its customers on that wire, and drops
-// what has others (RFC 2827).
-func (w *walk) provider(r *router, p *packet, u *uplink) {
-	if r.dead(u.device) {
-		w.loses(r, Leaves, p, fmt.Sprintf("the provider on %s is dead", u.device), "")
-		return
-	}
-	shares := w.n.other(r, p.Src).router != nil
-	if !slices.ContainsFunc(u.addresses, func(a netip.Prefix) bool { return a.Addr() == p.Src || shares && a.Contains(p.Src) }) {
-		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s drops the source %s, which is not that line's", r.name, u.device, p.Src), "nothing translates it there: `masquerade:` of the uplink")
-		return
-	}
-	if u.hides(p) {
-		w.hidden = append(w.hidden, hidden{public: u.public, address: p.Src}) // the NAT remembers it
-		w.translates(nil, p, u)
-	}
-	w.outside(p)
-}
-
-// hidden is an address that a provider's NAT knows.
-type hidden struct{ public, address netip.Addr }
-
-// hides reports whether there must be a NAT on a packet's way out: between private networks there need
-// be none.
-func (u *uplink) hides(p *packet) bool {
-	return u.public.IsValid() && private(p.Src) && !private(p.Dst)
-}
-
-// translates is the NAT of a provider.
-func (w *walk) translates(r *router, p *packet, u *uplink) {
-	p.Src = u.public
-	w.step(r, SNAT, p, func() (string, string) {
-		if u.known {
-			return "from " + u.public.String(), "the provider's NAT"
-		}
-		return "from " + u.public.String(), "the provider's NAT; this stands for an address that is not known"
-	})
-}
-
-// outside is the Internet.
-func (w *walk) outside(p *packet) {
-	for _, h := range w.hidden {
-		if h.public != p.Dst || !p.Reply && p.about == nil {
-			continue
-		}
-		p.Dst = h.address
-		if p.about != nil {
-			p.about.src = h.address
-		}
-		w.step(nil, DNAT, p, func() (string, string) { return "to " + p.Dst.String(), "the provider's NAT remembers it" })
-		break
-	}
-	if name, behind := w.n.hidden[p.Dst]; behind {
-		w.loses(nil, DNAT, p, fmt.Sprintf("the NAT of %s's provider lets nobody in who was not asked", name), "a port that the provider forwards")
-		return
-	}
-	if o := w.n.public[p.Dst]; o != nil {
-		device, has := o.local[p.Dst]
-		if !has {
-			w.loses(nil, RouteStage, p, fmt.Sprintf("%s was leased to %s, which has lost its carrier", p.Dst, o.name), "")
-			return
-		}
-		if o.dead(device) {
-			w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s is dead", o.name, device), "")
-			return
-		}
-		w.arrives(o, p, device)
-		return
-	}
-	if p.Dst.IsPrivate() {
-		w.loses(nil, RouteStage, p, fmt.Sprintf("the Internet has no way to %s", p.Dst), "")
-		return
-	}
-	w.delivers(nil, p, Place{Kind: Internet, Addr: p.Dst})
 }
 
 // sends has a router itself send a packet. Its source may be open until its way is known.
@@ -169,7 +84,7 @@ func (w *walk) sends(r *router, p *packet, out string) {
 	}
 	if !p.Src.IsValid() {
 		if p.Src = to.route.PrefSrc; !p.Src.IsValid() {
-			p.Src = r.addressOn(to.route.Device, p.Dst.Is6())
+			p.Src = r.addressOn(to.route.Device, to.next(p))
 		}
 		if !p.Src.IsValid() {
 			w.loses(r, RouteStage, p, fmt.Sprintf("the router has no address for %s", to.route.Device), "")
@@ -194,7 +109,7 @@ func (w *walk) sends(r *router, p *packet, out string) {
 			return
 		}
 	}
-	if w.hook(r, ruleset.Postrouting, p, e, reply, st, "", to.route.Device) {
+	if w.next = to.next(p); w.hook(r, ruleset.Postrouting, p, e, reply, st, "", to.route.Device) {
 		e.placed = true
 		w.leaves(r, p, to)
 	}

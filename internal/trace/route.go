@@ -103,6 +103,14 @@ type way struct {
 	local string // the device whose address it is
 }
 
+// next is the address to which a packet is handed.
+func (t way) next(p *packet) netip.Addr {
+	if t.route.Gateway.IsValid() {
+		return t.route.Gateway
+	}
+	return p.Dst
+}
+
 // lookup finds a packet's way: its own addresses first, then by the rules in order
 // (fib_rules_lookup in net/core/fib_rules.c). iif is "lo" of what the router itself sends.
 func (w *walk) lookup(r *router, p *packet, iif, oif string) way {
@@ -111,6 +119,11 @@ func (w *walk) lookup(r *router, p *packet, iif, oif string) way {
 			return "lookup local", fmt.Sprintf("%s is the router's own, on %s", p.Dst, device)
 		})
 		return way{local: device}
+	}
+	if r.broadcasts[p.Dst] {
+		x := &state.Route{Table: localTable, Dst: netip.PrefixFrom(p.Dst, 32), Type: "broadcast"}
+		w.step(r, RouteStage, p, func() (string, string) { return describeRoute(x), "nobody answers" })
+		return way{route: x, hops: []*state.Route{x}}
 	}
 	rules := r.rules[family(p.Dst)]
 	for k := range rules {

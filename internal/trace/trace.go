@@ -3,6 +3,7 @@ package trace
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -164,6 +165,10 @@ func stranger(six bool) netip.Addr {
 
 // fromHost has a host in a LAN send: to its neighbours by itself, to all else by its router.
 func (w *walk) fromHost(r *router, p *packet, l lan) {
+	if r.broadcasts[p.Dst] {
+		w.loses(r, Leaves, p, fmt.Sprintf("%s is the broadcast address of a LAN, or the LAN itself", p.Dst), "")
+		return
+	}
 	if _, own := r.local[p.Dst]; !own && l.prefix.Contains(p.Dst) {
 		w.delivers(r, p, Place{Kind: Host, Site: r.name, Addr: p.Dst})
 		return
@@ -173,8 +178,15 @@ func (w *walk) fromHost(r *router, p *packet, l lan) {
 
 // fromDevice has a roaming device send into its tunnel.
 func (w *walk) fromDevice(d *roamer, p *packet) {
-	if d.door == nil {
+	switch {
+	case slices.Contains(d.addresses, p.Dst):
+		w.delivers(nil, p, Place{Kind: Device, Name: d.name, Addr: p.Dst}) // it asks itself
+		return
+	case d.door == nil:
 		w.loses(nil, Arrives, p, d.name+" is at no door", "")
+		return
+	case d.door.cutOff():
+		w.loses(nil, Outer, p, fmt.Sprintf("no uplink of %s works, where it enters", d.door.name), "")
 		return
 	}
 	if x := chosen(d.door.links[d.device], p.Src); x == nil || x.roamer != d {

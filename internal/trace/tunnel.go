@@ -65,8 +65,12 @@ func (d *roamer) has(a netip.Addr) bool {
 
 // toDevice hands a packet to a roaming device.
 func (w *walk) toDevice(r *router, p *packet, l *link) {
-	if l.down {
+	switch {
+	case l.down:
 		w.loses(r, Outer, p, fmt.Sprintf("%s is not at this door", l.roamer.name), "")
+		return
+	case r.cutOff():
+		w.loses(r, Outer, p, fmt.Sprintf("no uplink of %s works", r.name), "")
 		return
 	}
 	if !l.roamer.has(p.Src) {
@@ -80,7 +84,11 @@ func (w *walk) toDevice(r *router, p *packet, l *link) {
 // tunnel.
 func (w *walk) outer(r *router, device string, l *link) bool {
 	to := endpoint(l.to)
-	if !to.IsValid() {
+	switch {
+	case l.to.cutOff():
+		w.loses(r, Outer, &packet{}, fmt.Sprintf("no uplink of %s works", l.to.name), "")
+		return false
+	case !to.IsValid():
 		return true // by what they are joined the file does not say
 	}
 	wg := r.interfaces[device].WireGuard
@@ -101,8 +109,13 @@ func (w *walk) outer(r *router, device string, l *link) bool {
 	}
 	out := found.route.Device
 	if p.Src = found.route.PrefSrc; !p.Src.IsValid() {
-		p.Src = r.addressOn(out, to.Is6())
+		p.Src = r.addressOn(out, found.next(p))
 	}
+	if u := r.uplinks[out]; u != nil && r.dead(out) {
+		w.loses(r, Outer, p, fmt.Sprintf("the provider on %s is dead", out), "")
+		return false
+	}
+	w.next = found.next(p)
 	e := w.conns.begin(r, p.tuple())
 	if !w.hook(r, ruleset.Output, p, e, false, "new", "", out) || !w.hook(r, ruleset.Postrouting, p, e, false, "new", "", out) {
 		return false
@@ -120,6 +133,11 @@ func (w *walk) outer(r *router, device string, l *link) bool {
 // listens is the port of a link's other end.
 func listens(l *link) uint16 {
 	return l.to.interfaces[l.device].WireGuard.ListenPort
+}
+
+// cutOff reports whether a router has uplinks, and none of them works.
+func (r *router) cutOff() bool {
+	return len(r.state.Uplinks) > 0 && !slices.ContainsFunc(r.state.Uplinks, func(u state.Uplink) bool { return !r.dead(u.Device) })
 }
 
 // endpoint is an address of a router that packets from outside reach, if it has one.

@@ -76,6 +76,16 @@ func (n *Network) hide(public func(site, device string) netip.Addr) {
 	}
 }
 
+// leased reports whether an address stands for one that is not known.
+func (r *router) leased(a netip.Addr) bool {
+	for _, u := range r.uplinks {
+		if u.leased && slices.ContainsFunc(u.addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return true
+		}
+	}
+	return false
+}
+
 // private reports whether an IPv4 address is none of the Internet (RFC 1918, RFC 6598).
 func private(a netip.Addr) bool {
 	return a.Is4() && (a.IsPrivate() || shared.Contains(a))

@@ -33,8 +33,9 @@ type walk struct {
 	depth  int // of tunnels
 	left   int // routers that may still be passed
 	end    end
-	met    Place // who was reached
-	stuck  stuck // what did not fit
+	met    Place      // who was reached
+	next   netip.Addr // the hop to which it goes, for what hides it
+	stuck  stuck      // what did not fit
 	told   []Step
 	origin netip.Addr // the source with which it began
 
@@ -168,6 +169,7 @@ func (w *walk) forwards(r *router, p *packet, e *entry, reply bool, state, devic
 	if !w.fits(r, p, out, e, reply) {
 		return
 	}
+	w.next = to.next(p)
 	if !w.hook(r, ruleset.Forward, p, e, reply, state, device, out) || !w.hook(r, ruleset.Postrouting, p, e, reply, state, device, out) {
 		return
 	}
@@ -303,31 +305,42 @@ func addrPort(a netip.Addr, port uint16) string {
 	return netip.AddrPortFrom(a, port).String()
 }
 
-// addressOn is the address that the router has on a device.
-func (r *router) addressOn(device string, six bool) netip.Addr {
+// addressOn is the address that the router has on a device: of several of a family the one in whose
+// subnet the next hop is, else the first (inet_select_addr in net/ipv4/devinet.c).
+func (r *router) addressOn(device string, next netip.Addr) netip.Addr {
+	var first netip.Addr
+	look := func(a netip.Addr, subnet netip.Prefix) bool {
+		if a.Is6() != next.Is6() || !a.IsValid() || a.IsLinkLocalUnicast() {
+			return false
+		}
+		if !first.IsValid() || subnet.Contains(next) {
+			first = a
+		}
+		return subnet.Contains(next)
+	}
 	if u := r.uplinks[device]; u != nil {
 		for _, a := range u.addresses {
-			if a.Addr().Is6() == six {
-				return a.Addr()
+			if look(a.Addr(), a.Masked()) {
+				return first
 			}
 		}
 	}
 	for _, l := range r.lans {
-		if l.device == device && l.own.Is6() == six {
-			return l.own
+		if l.device == device && look(l.own, l.prefix) {
+			return first
 		}
 	}
-	for _, f := range r.state.Interfaces {
-		if f.Name != device {
-			continue
-		}
+	if first.IsValid() {
+		return first
+	}
+	if f := r.interfaces[device]; f != nil {
 		for _, a := range f.Addresses {
-			if a.Addr().Is6() == six && !a.Addr().IsLinkLocalUnicast() {
-				return a.Addr()
+			if look(a.Addr(), a.Masked()) {
+				return first
 			}
 		}
 	}
-	return netip.Addr{}
+	return first
 }
 
 // sourceIsRight is the kernel's look at where a packet comes from (fib_validate_source in

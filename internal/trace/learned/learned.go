@@ -154,6 +154,11 @@ func (w *World) dead(site, device string) bool { return w.Dead != nil && w.Dead(
 
 func (w *World) down(a, b string) bool { return w.Down != nil && (w.Down(a, b) || w.Down(b, a)) }
 
+// cutOff reports whether a router has uplinks, and none of them works: it has no tunnels then.
+func (w *World) cutOff(r *state.Router) bool {
+	return len(r.Uplinks) > 0 && !slices.ContainsFunc(r.Uplinks, func(u state.Uplink) bool { return !w.dead(r.Site, u.Device) })
+}
+
 // carrier reports whether a device of a router has carrier. What a check finds out about an
 // uplink lies farther off.
 func (w *World) carrier(r *state.Router, device string) bool {

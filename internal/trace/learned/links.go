@@ -83,6 +83,9 @@ func (w *World) carries(l, at *link) bool {
 			return false
 		}
 	}
+	if l.Tunnel && (w.cutOff(l.node.router) || w.cutOff(at.node.router)) {
+		return false
+	}
 	return !w.down(l.node.router.Site, at.node.router.Site)
 }
 

@@ -1,0 +1,137 @@
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// provider takes a packet from an uplink. It knows the addresses of its customers on that wire, and drops
+// what has others (RFC 2827).
+func (w *walk) provider(r *router, p *packet, u *uplink) {
+	if r.dead(u.device) {
+		w.loses(r, Leaves, p, fmt.Sprintf("the provider on %s is dead", u.device), "")
+		return
+	}
+	shares := w.n.other(r, u.device, p.Src).router != nil
+	if !shares && !r.routed(p.Src) && !slices.ContainsFunc(u.addresses, func(a netip.Prefix) bool { return a.Addr() == p.Src }) {
+		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s drops the source %s, which is not that line's", r.name, u.device, p.Src), "nothing translates it there: `masquerade:` of the uplink")
+		return
+	}
+	if u.hides(p) {
+		w.hidden = append(w.hidden, hidden{u.public, p.Src, r, u.device}) // the NAT remembers it
+		w.translates(nil, p, u)
+	}
+	w.outside(p)
+}
+
+// hidden is an address that a provider's NAT knows.
+type hidden struct {
+	public, address netip.Addr
+	router          *router
+	device          string
+}
+
+// hides reports whether there must be a NAT on a packet's way out: between private networks there need
+// be none.
+func (u *uplink) hides(p *packet) bool {
+	return u.public.IsValid() && private(p.Src) && !private(p.Dst)
+}
+
+// translates is the NAT of a provider.
+func (w *walk) translates(r *router, p *packet, u *uplink) {
+	p.Src = u.public
+	w.step(r, SNAT, p, func() (string, string) {
+		if u.known {
+			return "from " + u.public.String(), "the provider's NAT"
+		}
+		return "from " + u.public.String(), "the provider's NAT; this stands for an address that is not known"
+	})
+}
+
+// outside is the Internet.
+func (w *walk) outside(p *packet) {
+	if w.remembered(p) {
+		return
+	}
+	if name, behind := w.n.hidden[p.Dst]; behind {
+		w.loses(nil, DNAT, p, fmt.Sprintf("the NAT of %s's provider lets nobody in who was not asked", name), "have the provider forward the port")
+		return
+	}
+	o := w.n.public[p.Dst]
+	switch {
+	case o != nil && private(p.Dst) && !private(p.Src) && !o.leased(p.Dst):
+		// Another network's address: this one is not of the Internet.
+	case o != nil:
+		w.reaches(o, o.local[p.Dst], p)
+		return
+	}
+	if r, device := w.n.routedTo(p.Dst); r != nil {
+		w.reaches(r, device, p)
+		return
+	}
+	if private(p.Dst) || p.Dst.IsPrivate() {
+		w.loses(nil, RouteStage, p, fmt.Sprintf("the Internet has no way to %s", p.Dst), "")
+		return
+	}
+	w.delivers(nil, p, Place{Kind: Internet, Addr: p.Dst})
+}
+
+// remembered hands an answer to who is behind a NAT that remembers it, and reports whether there is one.
+func (w *walk) remembered(p *packet) bool {
+	for _, h := range w.hidden {
+		if h.public != p.Dst || !p.Reply && p.about == nil {
+			continue
+		}
+		p.Dst = h.address
+		if p.about != nil {
+			p.about.src = h.address
+		}
+		w.step(nil, DNAT, p, func() (string, string) { return "to " + p.Dst.String(), "the provider's NAT remembers it" })
+		w.reaches(h.router, h.device, p)
+		return true
+	}
+	return false
+}
+
+// reaches hands a packet from outside to a router's uplink.
+func (w *walk) reaches(r *router, device string, p *packet) {
+	switch {
+	case device == "":
+		w.loses(nil, RouteStage, p, fmt.Sprintf("%s was leased to %s, which has lost its carrier", p.Dst, r.name), "")
+	case r.dead(device):
+		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s is dead", r.name, device), "")
+	default:
+		w.arrives(r, p, device)
+	}
+}
+
+// routed reports whether an address is in a LAN whose addresses are of the Internet: such a LAN would be
+// of no use if the router's provider did not know it.
+func (r *router) routed(a netip.Addr) bool {
+	if a.IsPrivate() || private(a) {
+		return false
+	}
+	return slices.ContainsFunc(r.lans, func(l lan) bool { return l.prefix.Contains(a) && !r.maps(l.prefix) })
+}
+
+// routedTo returns whose LAN an address of the Internet is in, and the uplink by which it comes: the
+// first that has the family and works.
+func (n *Network) routedTo(a netip.Addr) (*router, string) {
+	if a.IsPrivate() || private(a) {
+		return nil, ""
+	}
+	for _, name := range n.names {
+		r := n.routers[name]
+		if !r.routed(a) {
+			continue
+		}
+		for _, u := range r.state.Uplinks {
+			x := r.uplinks[u.Device]
+			if x != nil && !r.dead(u.Device) && slices.ContainsFunc(x.addresses, func(p netip.Prefix) bool { return p.Addr().Is6() == a.Is6() }) {
+				return r, u.Device
+			}
+		}
+	}
+	return nil, ""
+}
