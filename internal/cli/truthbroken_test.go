@@ -17,7 +17,7 @@ var brokenTracers = []struct{ rule, file, old, broken string }{
 	{"a rule is about packets with a mark", "route.go", "r.Mask != 0 && p.Mark&r.Mask != r.Mark", "false"},
 	{"the lower metric goes first", "route.go", "cmp.Compare(a.Metric, b.Metric)", "cmp.Compare(b.Metric, a.Metric)"},
 	{"a connection keeps its mark", "walk.go", "p.Mark, e.mark = x.Mark, c.Mark", "p.Mark = x.Mark"},
-	{"masquerading takes the address of the device", "nat.go", "src = r.addressOn(out, w.next)", "src = netip.Addr{}"},
+	{"masquerading takes the address of the device", "nat.go", "src = r.addressOn(out, w.next)", "src = p.Src"},
 	{"what was translated is turned round in the answer", "nat.go", "to = e.original.reversed()", "to = p.tuple()"},
 	{"a peer takes the sources among its AllowedIPs alone", "tunnel.go", "x == nil || x.to != r", "x != nil && x.to == nil"},
 	{"providers drop sources that are not the line's", "internet.go", "return a.Addr() == p.Src })", "return true })"},
