@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,7 +12,6 @@ import (
 	"tombolo/internal/compile"
 	"tombolo/internal/key"
 	"tombolo/internal/spec"
-	"tombolo/internal/trace"
 	"tombolo/internal/trace/learned"
 )
 
@@ -26,8 +24,9 @@ func (a *app) traceCommand() *cobra.Command {
 what Linux does with it, in its order, and why. Nothing is sent and nothing needs to run.
 
 FROM and TO are SITE:ADDRESS for a host, SITE for a router, DEVICE for a roaming device, an
-address, or outside. The protocol is icmp, or as in tcp/22 or 22/tcp. To a published port it is
-outside SITE:PORT/PROTOCOL.
+address for whoever has it, or outside. The protocol is icmp, or as in tcp/22 or 22/tcp. TO is also
+SITE:PORT/PROTOCOL, a published port at the site's public address. SITE and DEVICE as TO have the
+family of FROM's address.
 
 With --svg it is also drawn over the picture that ` + "`draw`" + ` makes of the network: the way there, the
 way back dashed, and a cross where it is lost.
@@ -168,140 +167,4 @@ func linkOf(n *spec.Network, word string) (a, b string, ok bool) {
 		}
 	}
 	return "", "", false
-}
-
-// flowOf reads the words of a flow.
-func flowOf(n *spec.Network, t *trace.Network, words []string) (trace.Flow, error) {
-	f := trace.Flow{Protocol: trace.ICMP}
-	to, what := words[1], ""
-	if len(words) > 2 {
-		what = words[2]
-	} else if site, port, ok := strings.Cut(to, ":"); ok && strings.Contains(port, "/") {
-		to, what = site, port
-	}
-	if what != "" {
-		var err error
-		if f.Protocol, f.Port, err = protocolOf(what); err != nil {
-			return f, err
-		}
-	}
-	var err error
-	if f.To, err = targetOf(n, t, to, words[0]); err != nil {
-		return f, err
-	}
-	f.From, err = placeOf(n, words[0])
-	return f, err
-}
-
-// protocols are those that files and flows name.
-var protocols = map[string]trace.Protocol{"icmp": trace.ICMP, "tcp": trace.TCP, "udp": trace.UDP}
-
-func protocolOf(word string) (trace.Protocol, uint16, error) {
-	bad := hinted{fmt.Errorf("%q is no protocol", word), "icmp, tcp/22, udp/53"}
-	name, port, ok := strings.Cut(word, "/")
-	if _, err := strconv.Atoi(name); err == nil {
-		name, port = port, name
-	}
-	switch name {
-	case "icmp":
-		if !ok {
-			return trace.ICMP, 0, nil
-		}
-	case "tcp", "udp":
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			return 0, 0, bad
-		}
-		return protocols[name], uint16(n), nil
-	}
-	return 0, 0, bad
-}
-
-// placeOf reads where a flow comes from.
-func placeOf(n *spec.Network, word string) (trace.Place, error) {
-	if word == "outside" {
-		return trace.Place{Kind: trace.Internet}, nil
-	}
-	if _, ok := n.Site(word); ok {
-		return trace.Place{Kind: trace.Router, Site: word}, nil
-	}
-	if n.Clients != nil && slices.ContainsFunc(n.Clients.Devices, func(d spec.Device) bool { return d.Name == word }) {
-		return trace.Place{Kind: trace.Device, Name: word}, nil
-	}
-	site, address, ok := strings.Cut(word, ":")
-	if _, isSite := n.Site(site); !ok || !isSite {
-		site, address = "", word
-	}
-	a, err := netip.ParseAddr(address)
-	if err != nil {
-		return trace.Place{}, unknownPlace(n, word)
-	}
-	for i := range n.Sites {
-		s := &n.Sites[i]
-		for _, l := range s.LANs {
-			for _, m := range l.Prefixes {
-				if (site == "" || site == s.Name) && (m.Prefix.Contains(a) && (site != "" || !m.As.IsValid()) || m.As.IsValid() && m.As.Contains(a)) {
-					inside := n.Inside(netip.PrefixFrom(a, a.BitLen())).Addr()
-					return trace.Place{Kind: trace.Host, Site: s.Name, Addr: inside}, nil
-				}
-			}
-		}
-	}
-	if site == "" && !a.IsPrivate() {
-		return trace.Place{Kind: trace.Internet, Addr: a}, nil
-	}
-	return trace.Place{}, hinted{fmt.Errorf("%s is in no LAN of the file", word), "SITE:ADDRESS is a host in a LAN"}
-}
-
-// targetOf reads where a flow goes to: the address that who begins it writes.
-func targetOf(n *spec.Network, t *trace.Network, word, from string) (a netip.Addr, err error) {
-	if i, ok := n.Site(word); ok {
-		if from == "outside" {
-			if a, ok := t.Public(word); ok {
-				return a, nil
-			}
-			return a, fmt.Errorf("site %q has no uplink that is reached from outside", word)
-		}
-		return n.Sites[i].Address, nil
-	}
-	if n.Clients != nil {
-		for _, d := range n.Clients.Devices {
-			if d.Name == word {
-				return d.Address, nil
-			}
-		}
-	}
-	site, address, ok := strings.Cut(word, ":")
-	i, isSite := n.Site(site)
-	if !ok || !isSite {
-		if a, err := netip.ParseAddr(word); err == nil {
-			return a, nil
-		}
-		return a, unknownPlace(n, word)
-	}
-	if a, err = netip.ParseAddr(address); err != nil {
-		return a, unknownPlace(n, word)
-	}
-	home, _, _ := strings.Cut(from, ":")
-	for _, l := range n.Sites[i].LANs {
-		for _, m := range l.Prefixes {
-			if m.As.IsValid() && m.Prefix.Contains(a) && home != site {
-				return m.Seen(a), nil // nobody outside knows it by another
-			}
-		}
-	}
-	return a, nil
-}
-
-func unknownPlace(n *spec.Network, word string) error {
-	names := []string{"outside"}
-	for i := range n.Sites {
-		names = append(names, n.Sites[i].Name)
-	}
-	if n.Clients != nil {
-		for _, d := range n.Clients.Devices {
-			names = append(names, d.Name)
-		}
-	}
-	return hinted{fmt.Errorf("nobody knows %q", word), "SITE:ADDRESS, an address, or one of " + strings.Join(names, ", ")}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,10 @@ func (a *app) completeFlow(c *cobra.Command, args []string, word string) ([]stri
 	if len(args) > 2 {
 		return protocolWords, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	}
-	out := []string{"outside"}
+	var out []string
+	if len(args) < 2 || args[1] != "outside" {
+		out = append(out, "outside")
+	}
 	for i := range f.Sites {
 		s := &f.Sites[i]
 		out = append(out, s.Name)
@@ -39,10 +43,11 @@ func (a *app) completeFlow(c *cobra.Command, args []string, word string) ([]stri
 		}
 	}
 	for _, x := range f.Publish {
-		if p, err := placeOf(f.Network, x.To.Addr().String()); err == nil {
-			out = append(out, p.String()) // of hosts the file has no others
+		if s, _, ok := lanOf(f.Network, "", x.To.Addr()); ok { // of hosts the file has no others
+			inside := s.Inside(netip.PrefixFrom(x.To.Addr(), x.To.Addr().BitLen())).Addr()
+			out = append(out, s.Name+":"+inside.String())
 		}
-		if len(args) > 1 && args[1] == "outside" {
+		if len(args) > 1 {
 			out = append(out, fmt.Sprintf("%s:%d/%s", x.At, x.Port.First, x.Protocol))
 		}
 	}
