@@ -49,7 +49,7 @@ The exit code is 0 if it is delivered and answered by whatever way, and 2 if it 
 		RunE:              func(c *cobra.Command, args []string) error { return a.trace(c.Context(), args, &o) },
 	}
 	o.flags(a, c)
-	c.Flags().IntVar(&o.size, "size", 0, "how large the packets are, in bytes of IP")
+	c.Flags().IntVar(&o.size, "size", 0, "how large the packets are, in bytes with the headers of IP; 0: they fit")
 	c.Flags().BoolVarP(&o.all, "all", "a", false, "print also what was looked at and did not match")
 	c.Flags().StringVar(&o.svg, "svg", "", "a file to draw the way into; - prints the picture instead of the steps")
 	return c

@@ -68,6 +68,21 @@ func protocolOf(word string) (trace.Protocol, uint16, error) {
 	return 0, 0, bad
 }
 
+// checkSize refuses packets that there cannot be.
+func checkSize(size int, f trace.Flow) error {
+	least := 20 + 8 // IPv4, and udp or an echo request
+	if f.To.Is6() {
+		least += 20
+	}
+	if f.Protocol == trace.TCP {
+		least += 12
+	}
+	if size != 0 && (size < least || size > 65535) {
+		return hinted{fmt.Errorf("--size %d: there is no such packet of %s over %s", size, f.Protocol, ip(f.To)), fmt.Sprintf("from %d, its headers, to 65535 bytes", least)}
+	}
+	return nil
+}
+
 // placeOf reads where a flow comes from.
 func placeOf(n *spec.Network, t *trace.Network, word string) (trace.Place, error) {
 	if word == "outside" {

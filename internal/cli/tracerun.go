@@ -73,6 +73,9 @@ func (a *app) trace(ctx context.Context, args []string, o *traceOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := checkSize(o.size, flow); err != nil {
+		return err
+	}
 	flow.Size = o.size
 	ways, others := n.Possible(flow), n.Others(flow)
 	t := ways[0]
