@@ -12,6 +12,7 @@ import (
 	"tombolo/internal/compile"
 	"tombolo/internal/key"
 	"tombolo/internal/spec"
+	"tombolo/internal/state"
 	"tombolo/internal/trace/learned"
 )
 
@@ -66,9 +67,12 @@ func worldOf(n *spec.Network, down, at []string) (learned.World, error) {
 	links, dead := map[[2]string]bool{}, map[[2]string]bool{}
 	for _, word := range down {
 		site, device, isDevice := strings.Cut(word, "/")
-		_, isSite := n.Site(site)
+		i, isSite := n.Site(site)
 		switch {
 		case isSite && isDevice:
+			if devices := devicesOf(&w.Routers[i]); !slices.Contains(devices, device) {
+				return w, hinted{fmt.Errorf("--down: site %q has no device %q", site, device), "its devices are " + strings.Join(devices, ", ")}
+			}
 			dead[[2]string{site, device}] = true
 		case isSite:
 			dead[[2]string{site, ""}] = true
@@ -103,6 +107,21 @@ func worldOf(n *spec.Network, down, at []string) (learned.World, error) {
 		w.Doors[device] = site
 	}
 	return w, nil
+}
+
+// devicesOf are those of a router that may be dead.
+func devicesOf(r *state.Router) (out []string) {
+	for i := range r.Interfaces {
+		out = append(out, r.Interfaces[i].Name)
+	}
+	for i := range r.LANs {
+		out = append(out, r.LANs[i].Device)
+	}
+	for i := range r.Uplinks {
+		out = append(out, r.Uplinks[i].Device)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // destinations are what a roaming device sends into its tunnel; nil: everything.
