@@ -91,8 +91,8 @@ func TestPrivateNetworksAreNotEachOther(t *testing.T) {
 		{"a mapped LAN is on nobody's wire", "hub:192.168.1.10", trace.Flow{From: host("b", "10.3.0.10"), To: addr("10.1.0.10"), Protocol: trace.TCP, Port: 22}},
 		{"a LAN with addresses of the Internet is reached", "hub:2001:db8:5::10", trace.Flow{From: outside, To: addr("2001:db8:5::10"), Protocol: trace.TCP, Port: 22}},
 		{"and reaches", "outside (2001:db8:ffff::9)", trace.Flow{From: host("hub", "2001:db8:5::10"), To: addr("2001:db8:ffff::9"), Protocol: trace.TCP, Port: 22}},
-		{"to all in a LAN", "hub route broadcast 10.11.0.255", trace.Flow{From: host("a", "10.2.0.10"), To: addr("10.11.0.255"), Protocol: trace.ICMP}},
-		{"to the LAN", "hub route broadcast 10.11.0.0", trace.Flow{From: host("a", "10.2.0.10"), To: addr("10.11.0.0"), Protocol: trace.ICMP}},
+		{"to all in a LAN", "hub route 10.11.0.255 is the broadcast address", trace.Flow{From: host("a", "10.2.0.10"), To: addr("10.11.0.255"), Protocol: trace.ICMP}},
+		{"to the LAN", "hub route 10.11.0.0 is the broadcast address", trace.Flow{From: host("a", "10.2.0.10"), To: addr("10.11.0.0"), Protocol: trace.ICMP}},
 		{"to one's own", "hub out 10.11.0.255 is the broadcast address", trace.Flow{From: host("hub", "10.11.0.10"), To: addr("10.11.0.255"), Protocol: trace.ICMP}},
 	} {
 		t.Run(c.name, func(t *testing.T) { check(t, n, c.Flow, c.want) })

@@ -121,8 +121,8 @@ func (w *walk) lookup(r *router, p *packet, iif, oif string) way {
 		return way{local: device}
 	}
 	if r.broadcasts[p.Dst] {
-		x := &state.Route{Table: localTable, Dst: netip.PrefixFrom(p.Dst, 32), Type: "broadcast"}
-		w.step(r, RouteStage, p, func() (string, string) { return describeRoute(x), "nobody answers" })
+		x := &state.Route{Table: localTable, Dst: netip.PrefixFrom(p.Dst, 32), Type: broadcast}
+		w.step(r, RouteStage, p, func() (string, string) { return describeRoute(x), "" })
 		return way{route: x, hops: []*state.Route{x}}
 	}
 	rules := r.rules[family(p.Dst)]
@@ -202,6 +202,9 @@ func tableName(t uint32) string {
 	}
 	return fmt.Sprint(t)
 }
+
+// broadcast is the type of routes for all in a network (linux/rtnetlink.h, RTN_BROADCAST).
+const broadcast state.RouteType = "broadcast"
 
 const (
 	mainTable  = 254

@@ -186,6 +186,9 @@ func (w *walk) leads(r *router, p *packet, to way) bool {
 	case to.route == nil:
 		w.loses(r, RouteStage, p, "no rule leads to a way there", w.n.whyNoWay(r, p, to))
 		return false
+	case to.route.Type == broadcast:
+		w.loses(r, RouteStage, p, fmt.Sprintf("%s is the broadcast address of a LAN, or the LAN itself", p.Dst), "")
+		return false
 	case to.route.Type != "unicast":
 		w.loses(r, RouteStage, p, describeRoute(to.route)+" in table "+tableName(to.route.Table), w.n.whyNoWay(r, p, to))
 		return false
