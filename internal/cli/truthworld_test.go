@@ -21,7 +21,7 @@ func (l *truthLab) describe() {
 	l.Helper()
 	l.now = truth.Situation{
 		File: l.file.String(), Routers: compile.All(l.network, compile.Options{Keys: l.keys()}),
-		RTT: 10 * time.Millisecond, Doors: map[string]string{},
+		RTT: 800 * time.Microsecond, Doors: map[string]string{},
 	}
 	l.outer, l.devices = map[netip.Addr]string{}, map[[2]string]bool{}
 	for i := range l.now.Routers {
