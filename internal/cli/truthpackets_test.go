@@ -211,6 +211,9 @@ func (q *asking) send() (fd int, err error) {
 	wholePackets(fd, q.To.Is6())
 	if err = unix.Bind(fd, socketAddress(from, port)); err != nil {
 		unix.Close(fd)
+		if errors.Is(err, unix.EADDRNOTAVAIL) { // its lease is gone
+			return unix.Socket(family, kind|unix.SOCK_CLOEXEC, protocol)
+		}
 		return 0, err
 	}
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})

@@ -295,6 +295,13 @@ func (n *Network) prepare() {
 	}
 }
 
+// gone reports whether the routes by a device are gone: it is down, or a tunnel that is said not to work.
+// Those by one that has lost its carrier stay (fib_table_lookup in net/ipv4/fib_trie.c).
+func (r *router) gone(device string) bool {
+	f := r.interfaces[device]
+	return f != nil && (f.Down || r.dead(device))
+}
+
 // up reports whether a device can carry packets. What a check finds out about an uplink lies farther
 // off: its wire works, with whoever else is on that.
 func (r *router) up(device string) bool { return !r.dead(device) || r.checked[device] }

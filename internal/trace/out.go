@@ -12,6 +12,10 @@ import (
 // leaves hands a packet to a device.
 func (w *walk) leaves(r *router, p *packet, to way) {
 	device := to.route.Device
+	if !r.up(device) {
+		w.loses(r, Leaves, p, fmt.Sprintf("%s has no carrier", device), "")
+		return
+	}
 	if w.record {
 		w.note(r, Step{Stage: Leaves, Device: device, Text: "oif " + device}, p)
 	}

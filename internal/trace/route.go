@@ -136,7 +136,7 @@ func (w *walk) lookup(r *router, p *packet, iif, oif string) way {
 			w.step(r, Rule, p, func() (string, string) { return describeRule(&x.Rule), "the lookup ends here" })
 			return way{rule: x}
 		}
-		found, hops := x.fib.lookup(p.Src, p.Dst, func(t *state.Route) bool { return t.Device == "" || r.up(t.Device) })
+		found, hops := x.fib.lookup(p.Src, p.Dst, func(t *state.Route) bool { return !r.gone(t.Device) })
 		switch {
 		case found == nil:
 			w.passed(r, p, x, "the table has no way there")

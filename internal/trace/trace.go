@@ -127,6 +127,10 @@ func (w *walk) begins(from Place, p *packet) {
 			w.loses(r, Leaves, p, "it is down", "")
 			return
 		}
+		if _, own := r.local[p.Src]; p.Src.IsValid() && !own {
+			w.loses(r, Leaves, p, fmt.Sprintf("%s is no address of the router", p.Src), "")
+			return
+		}
 		w.sends(r, p, "")
 		w.origin = w.sentAs(r, p)
 	case Device:

@@ -62,6 +62,11 @@ func TestWhatRealPacketsDid(t *testing.T) {
 			trace.Flow{From: from("b", ""), To: addr("fd00:2::10"), Protocol: trace.UDP, Port: 7007}, "b:fd00:ffff::10"},
 		{"to an address whose lease ended with the carrier", leased,
 			trace.Flow{From: host("a", "10.1.0.10"), To: addr("198.18.4.2"), Protocol: trace.TCP, Port: 7007}, "outside route was leased to a"},
+		{"a router cannot say an address whose lease is gone", leased,
+			trace.Flow{From: from("a", "198.18.4.2"), To: addr("10.2.0.10"), Protocol: trace.TCP, Port: 7007}, "a out 198.18.4.2 is no address of the router"},
+		{"the network of an uplink without carrier stays", func(w *learned.World) {
+			w.Dead = func(site, device string) bool { return site == "a" && device == "eth0" }
+		}, trace.Flow{From: from("a", ""), To: addr("203.0.113.1"), Protocol: trace.ICMP}, "a out eth0 has no carrier"},
 		{"a router that says its uplink's address asks a device without full:", atTheDoor,
 			trace.Flow{From: from("a", "203.0.113.2"), To: addr("10.31.0.10"), Protocol: trace.UDP, Port: 7007}, "a allowed-ips phone takes nothing from 203.0.113.2"},
 		{"a device without full: goes to the Internet by itself", atTheDoor,
