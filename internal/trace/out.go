@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"tombolo/internal/state"
 	"tombolo/internal/trace/learned"
 	"tombolo/internal/trace/ruleset"
 )
@@ -16,57 +15,63 @@ func (w *walk) leaves(r *router, p *packet, to way) {
 		w.loses(r, Leaves, p, fmt.Sprintf("%s has no carrier", device), "")
 		return
 	}
+	o := w.neighbour(r, p, to)
+	if o.router != nil && (o.router.dead("") || !o.router.up(o.device)) { // it answers no ARP
+		w.loses(r, Leaves, p, fmt.Sprintf("nobody answers at %s on %s: %s's %s is down", to.next(p), device, o.router.name, o.device), "")
+		if w.record {
+			w.steps[len(w.steps)-1].Device = device // as long as its ARP remembers, it is handed there
+		}
+		return
+	}
 	if w.record {
 		w.note(r, Step{Stage: Leaves, Device: device, Text: "oif " + device}, p)
 	}
 	w.hops = append(w.hops, Hop{Router: r.name, Device: device, Src: p.Src, Dst: p.Dst, Port: p.DstPort})
+	u := r.uplinks[device]
 	switch {
 	case r.links[device] != nil:
 		w.tunnels(r, p, device)
+	case o.router != nil:
+		w.arrives(o.router, p, o.device)
+	case to.route.Gateway.IsValid() && u != nil:
+		w.provider(r, p, u)
 	case to.route.Gateway.IsValid():
-		w.via(r, p, to.route)
+		w.loses(r, Leaves, p, fmt.Sprintf("nobody of the network is at %s on %s", to.route.Gateway, device), "")
 	default:
 		w.onLink(r, p, device)
 	}
 }
 
-// via hands a packet to a gateway: another router of the network on that device, or a provider.
-func (w *walk) via(r *router, p *packet, route *state.Route) {
-	device, gateway := route.Device, route.Gateway
-	o := w.n.other(r, device, gateway)
-	if o.router != nil && route.Table == mainTable && private(gateway) && o.router.uplinks[o.device] != nil {
+// neighbour is the router to which a packet is handed on what is no tunnel, if it is one of the network.
+func (w *walk) neighbour(r *router, p *packet, to way) owner {
+	device, next := to.route.Device, to.next(p)
+	if !r.outward(device) {
+		return owner{}
+	}
+	o := w.n.other(r, device, next)
+	if !to.route.Gateway.IsValid() {
+		return o
+	}
+	if o.router != nil && to.route.Table == mainTable && private(next) && o.router.uplinks[o.device] != nil {
 		o = owner{} // it has the address of somebody's gateway, in another home
 	}
 	for _, named := range []map[netip.Addr]learned.End{r.next, w.n.local} {
-		if at, known := named[gateway]; known && o.router == nil {
+		if at, known := named[next]; known && o.router == nil {
 			o = owner{router: w.n.routers[at.Site], device: at.Device}
 		}
 	}
-	if o.router != nil {
-		w.arrives(o.router, p, o.device)
-		return
-	}
-	u := r.uplinks[device]
-	if u == nil {
-		w.loses(r, Leaves, p, fmt.Sprintf("nobody of the network is at %s on %s", gateway, device), "")
-		return
-	}
-	w.provider(r, p, u)
+	return o
 }
 
-// onLink hands a packet to who has its address on a device.
+// onLink hands a packet to who has its address on a device, and is no router of the network.
 func (w *walk) onLink(r *router, p *packet, device string) {
-	if o := w.n.other(r, device, p.Dst); o.router != nil {
-		w.arrives(o.router, p, o.device)
-		return
-	}
 	for _, l := range r.lans {
 		if l.device == device && l.prefix.Contains(p.Dst) {
 			w.delivers(r, p, Place{Kind: Host, Site: r.name, Addr: p.Dst})
 			return
 		}
 	}
-	if u := r.uplinks[device]; u != nil {
+	if r.uplinks[device] != nil {
 		w.delivers(r, p, Place{Kind: Internet, Addr: p.Dst})
 		return
 	}

@@ -202,6 +202,9 @@ func TestADeadProviderLeavesTheWireAlone(t *testing.T) {
 	n := build(t, text, dead)
 	check(t, n, trace.Flow{From: host("a", "10.1.0.10"), To: addr("10.2.0.10"), Protocol: trace.TCP, Port: 7007}, "b:10.2.0.10")
 	check(t, n, trace.Flow{From: trace.Place{Kind: trace.Internet}, To: addr("203.0.113.2"), Protocol: trace.UDP, Port: 7007}, "outside out the provider on a's eth0 is dead")
+	check(t, build(t, wireSites, func(w *learned.World) {
+		w.Dead = func(site, device string) bool { return site == "b" && device == "eth0" }
+	}), trace.Flow{From: trace.Place{Kind: trace.Router, Site: "a"}, To: addr("203.0.113.3"), Protocol: trace.ICMP}, "a out nobody answers at 203.0.113.3 on eth0: b's eth0 is down")
 	without := build(t, wireSites, dead) // without a check it is the carrier that is lost
 	check(t, without, trace.Flow{From: host("b", "10.2.0.10"), To: addr("10.1.0.10"), Protocol: trace.TCP, Port: 7007}, "b route unreachable 10.1.0.0/24")
 }

@@ -60,7 +60,7 @@ func (n *Tracer) Compare(f *Flow) string {
 		t := &ways[i]
 		fmt.Fprintf(&b, "the tracer: %+v\n", t.Verdict)
 		for k, steps := range [][]trace.Step{t.There, t.Back, t.Told} {
-			for _, e := range s.expected(steps, k) {
+			for _, e := range s.expected(steps, k, false) {
 				fmt.Fprintf(&b, "  %s %s\n", legs[k], e)
 			}
 		}
@@ -84,18 +84,19 @@ func (n *Tracer) may(f *Flow) bool {
 	seen := fmt.Sprint(f.There, f.Back, f.Told)
 	for ; !w.captures[seen] && w.asked < manyOthers; w.asked++ {
 		for _, t := range n.also(w.asked).Possible(f.Flow) {
-			w.captures[n.situation.captured(&t)] = true
+			w.captures[n.situation.captured(&t, false)] = true
+			w.captures[n.situation.captured(&t, true)] = true
 		}
 	}
 	return w.captures[seen]
 }
 
-// captured is what is to be captured of a way, as text.
-func (s *Situation) captured(t *trace.Trace) string {
+// captured is what is to be captured of a way, as text; with what is handed to somebody who is gone, or without.
+func (s *Situation) captured(t *trace.Trace, remembered bool) string {
 	if s.nobody(t.There) {
-		return fmt.Sprint(s.expected(t.There, there), []Event(nil), []Event(nil))
+		return fmt.Sprint(s.expected(t.There, there, remembered), []Event(nil), []Event(nil))
 	}
-	return fmt.Sprint(s.expected(t.There, there), s.expected(t.Back, back), s.expected(t.Told, told))
+	return fmt.Sprint(s.expected(t.There, there, remembered), s.expected(t.Back, back, remembered), s.expected(t.Told, told, remembered))
 }
 
 // also is the network with other round trips.
@@ -127,8 +128,9 @@ func (e Event) String() string {
 	return fmt.Sprintf("%s %s %s: %s → %s, %d", e.Node, way, e.Device, e.Src, e.Dst, e.Port)
 }
 
-// expected are the events that steps are seen by.
-func (s *Situation) expected(steps []trace.Step, leg int) (out []Event) {
+// expected are the events that steps are seen by. What is handed to a neighbour who is gone is seen as long as ARP remembers
+// the neighbour.
+func (s *Situation) expected(steps []trace.Step, leg int, remembered bool) (out []Event) {
 	for _, x := range steps {
 		if x.Depth > 0 {
 			continue
@@ -140,11 +142,11 @@ func (s *Situation) expected(steps []trace.Step, leg int) (out []Event) {
 		case back:
 			e.Port = x.Packet.SrcPort
 		}
-		switch x.Stage {
-		case trace.Arrives:
-		case trace.Leaves:
+		switch {
+		case x.Stage == trace.Arrives:
+		case x.Stage == trace.Leaves, x.Stage == trace.Lost && x.Device != "" && remembered:
 			e.Out = true
-		case trace.Delivered:
+		case x.Stage == trace.Delivered:
 			n := s.whose(&x)
 			if n == nil && x.Router != "" && len(out) > 0 {
 				out = out[:len(out)-1] // nobody answers the router's ARP
