@@ -51,6 +51,7 @@ type router struct {
 	strict     map[string]bool // rp_filter=1
 	accepts    map[string]bool // accept_local=1
 	dead       func(device string) bool
+	cut        bool            // off: it has uplinks, and none works
 	checked    map[string]bool // uplinks of which it is not known that they have no carrier, if they are dead
 
 	interfaces map[string]*state.Interface
@@ -77,6 +78,9 @@ type link struct {
 // New prepares a network. It fails on a ruleset that is not as internal/compile writes them.
 func New(w learned.World) (*Network, error) {
 	n := &Network{routers: map[string]*router{}, public: map[netip.Addr]*router{}, hidden: map[netip.Addr]string{}, devices: map[string]*roamer{}, byAddr: map[netip.Addr]*roamer{}, owners: map[netip.Addr][]owner{}, local: w.LinkLocal}
+	if w.CutOff == nil {
+		w.CutOff = cutOff(&w)
+	}
 	leases := lease(&w)
 	var several []netip.Addr
 	held := learned.Routes(w)
@@ -86,6 +90,7 @@ func New(w learned.World) (*Network, error) {
 		if err != nil {
 			return nil, fmt.Errorf("site %s: %w", s.Site, err)
 		}
+		r.cut = w.CutOff(s.Site)
 		n.routers[s.Site], n.names = r, append(n.names, s.Site)
 		for device := range r.uplinks {
 			x, _ := leases(s.Site, device)

@@ -189,7 +189,7 @@ func (w *walk) fromDevice(d *roamer, p *packet) {
 	case d.door == nil:
 		w.loses(nil, Arrives, p, d.name+" is at no door", "")
 		return
-	case d.door.cutOff():
+	case d.door.cut:
 		w.loses(nil, Outer, p, fmt.Sprintf("no uplink of %s works, where it enters", d.door.name), "")
 		return
 	}

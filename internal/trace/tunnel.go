@@ -69,7 +69,7 @@ func (w *walk) toDevice(r *router, p *packet, l *link) {
 	case l.down:
 		w.loses(r, Outer, p, fmt.Sprintf("%s is not at this door", l.roamer.name), "")
 		return
-	case r.cutOff():
+	case r.cut:
 		w.loses(r, Outer, p, fmt.Sprintf("no uplink of %s works", r.name), "")
 		return
 	}
@@ -85,7 +85,7 @@ func (w *walk) toDevice(r *router, p *packet, l *link) {
 func (w *walk) outer(r *router, device string, l *link) bool {
 	to := endpoint(l.to)
 	switch {
-	case l.to.cutOff():
+	case l.to.cut:
 		w.loses(r, Outer, &packet{}, fmt.Sprintf("no uplink of %s works", l.to.name), "")
 		return false
 	case !to.IsValid():
@@ -133,11 +133,6 @@ func (w *walk) outer(r *router, device string, l *link) bool {
 // listens is the port of a link's other end.
 func listens(l *link) uint16 {
 	return l.to.interfaces[l.device].WireGuard.ListenPort
-}
-
-// cutOff reports whether a router has uplinks, and none of them works.
-func (r *router) cutOff() bool {
-	return len(r.state.Uplinks) > 0 && !slices.ContainsFunc(r.state.Uplinks, func(u state.Uplink) bool { return !r.dead(u.Device) })
 }
 
 // endpoint is an address of a router that packets from outside reach, if it has one.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"tombolo/internal/state"
 	"tombolo/internal/trace/learned"
 )
 
@@ -74,6 +75,17 @@ func (n *Network) hide(public func(site, device string) netip.Addr) {
 			n.hidden[x.public] = name
 		}
 	}
+}
+
+// cutOff returns which sites have uplinks, and none that works.
+func cutOff(w *learned.World) func(site string) bool {
+	sites := map[string]bool{}
+	for i := range w.Routers {
+		r := &w.Routers[i]
+		works := func(u state.Uplink) bool { return w.Dead == nil || !w.Dead(r.Site, u.Device) }
+		sites[r.Site] = len(r.Uplinks) > 0 && !slices.ContainsFunc(r.Uplinks, works)
+	}
+	return func(site string) bool { return sites[site] }
 }
 
 // leased reports whether an address stands for one that is not known.

@@ -71,7 +71,7 @@ func (w *World) announced(nodes []*node) map[key][]origin {
 // guests says which roaming devices are at a router.
 func (w *World) guests(n *node, say func(key, origin)) {
 	c := n.router.Clients
-	if c == nil || !w.carrier(n.router, c.Device) || w.cutOff(n.router) {
+	if c == nil || !w.carrier(n.router, c.Device) || w.cutOff(n.router.Site) {
 		return
 	}
 	mobile := map[netip.Prefix]bool{}
@@ -120,9 +120,8 @@ func (w *World) holds(n *node, a state.Announcement) bool {
 	case state.Carrier, state.Probe:
 		return w.carrier(n.router, a.Device)
 	case state.Handshake:
-		i := slices.IndexFunc(w.Routers, func(r state.Router) bool { return r.Site == a.Peer })
 		return w.carrier(n.router, a.Device) && !w.dead(a.Peer, "") && !w.down(n.router.Site, a.Peer) &&
-			!w.cutOff(n.router) && (i < 0 || !w.cutOff(&w.Routers[i]))
+			!w.cutOff(n.router.Site) && !w.cutOff(a.Peer)
 	}
 	return false
 }

@@ -44,6 +44,10 @@ type World struct {
 	// carrier that is lost. Device "" is the whole router. Nil: all work.
 	Dead func(site, device string) bool
 
+	// CutOff reports that nothing passes by any uplink of a site, and so by none of its tunnels. Nil: none
+	// is; that a check finds nobody outside does not say so.
+	CutOff func(site string) bool
+
 	// Doors says at which site a roaming device is, by name. One that is not in it is nowhere.
 	Doors map[string]string
 
@@ -154,10 +158,7 @@ func (w *World) dead(site, device string) bool { return w.Dead != nil && w.Dead(
 
 func (w *World) down(a, b string) bool { return w.Down != nil && (w.Down(a, b) || w.Down(b, a)) }
 
-// cutOff reports whether a router has uplinks, and none of them works: it has no tunnels then.
-func (w *World) cutOff(r *state.Router) bool {
-	return len(r.Uplinks) > 0 && !slices.ContainsFunc(r.Uplinks, func(u state.Uplink) bool { return !w.dead(r.Site, u.Device) })
-}
+func (w *World) cutOff(site string) bool { return w.CutOff != nil && w.CutOff(site) }
 
 // carrier reports whether a device of a router has carrier. What a check finds out about an
 // uplink lies farther off.

@@ -121,7 +121,10 @@ func TestWhatRoutersHold(t *testing.T) {
 		{"a static neighbour is gone", "b", lan + ", 10.3.0.0/24 lan0 10.2.0.3, 10.4.0.0/24 lan0 10.2.0.4" + phone + ", 0.0.0.0/0 wg-a", func(w *learned.World) {
 			w.Dead = func(site, device string) bool { return site == "s" && device == "" }
 		}},
-		{"an only uplink is dead, and so are its tunnels", "a", "", func(w *learned.World) {
+		{"a router is cut off, and has no tunnels", "b", "10.3.0.0/24 lan0 10.2.0.3, 10.4.0.0/24 lan0 10.2.0.4", func(w *learned.World) {
+			w.CutOff = func(site string) bool { return site == "a" }
+		}},
+		{"the exit has no uplink", "a", "10.2.0.0/24 wg-b, 10.3.0.0/24 wg-b, 10.4.0.0/24 wg-b, 10.98.0.7/32 wg-clients, 0.0.0.0/0 wg-b", func(w *learned.World) {
 			w.Dead = func(site, device string) bool { return site == "a" && device == "wan" }
 		}},
 		{"a router is dead", "b", "10.3.0.0/24 lan0 10.2.0.3, 10.4.0.0/24 lan0 10.2.0.4", func(w *learned.World) {

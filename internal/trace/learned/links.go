@@ -83,7 +83,7 @@ func (w *World) carries(l, at *link) bool {
 			return false
 		}
 	}
-	if l.Tunnel && (w.cutOff(l.node.router) || w.cutOff(at.node.router)) {
+	if l.Tunnel && (w.cutOff(l.node.router.Site) || w.cutOff(at.node.router.Site)) {
 		return false
 	}
 	return !w.down(l.node.router.Site, at.node.router.Site)
