@@ -110,9 +110,10 @@ func (l *truthLab) run(flows int) {
 		l.watch(n)
 	}
 	l.compare("when all is well", flows/2)
-	changes := [][]func(int){{l.cut, l.moves, l.loses}, {l.loses, l.cutOneWay, l.moves}, {l.moves, l.cutOneWay, l.dies}, {l.loses, l.moves, l.dies}}
-	for _, change := range pick(l.Rand, changes...) {
-		change(flows / 6)
+	l.happens(flows/3, pick(l.Rand, l.cut, l.cutOneWay), l.loses)
+	l.moves(flows / 6)
+	if l.one(2) {
+		l.dies(flows / 6)
 	}
 	l.keep()
 }

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -18,37 +19,55 @@ func (l *truthLab) silent(site string) bool {
 	return slices.ContainsFunc(l.sites, func(s truthSite) bool { return (s.static || s.plain) && s.name == site })
 }
 
+// change is what happens to a network, in words, and what undoes it; nil: nothing happens.
+type change func() (when string, undo func() error)
+
+// happens has changes happen all at once, and back again.
+func (l *truthLab) happens(flows int, changes ...change) {
+	l.Helper()
+	var all []string
+	var back []func() error
+	for _, c := range changes {
+		if when, undo := c(); undo != nil {
+			all, back = append(all, when), append(back, undo)
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	time.Sleep(giveUp)
+	l.compare("while "+strings.Join(all, ", and "), flows)
+	for _, undo := range back {
+		l.do(undo())
+	}
+	l.now.Down, l.now.Dead = nil, nil
+}
+
 // cut has a link carry nothing.
-func (l *truthLab) cut(flows int) {
+func (l *truthLab) cut() (when string, undo func() error) {
 	l.Helper()
 	links := slices.DeleteFunc(l.tunnels(), func(x [2]string) bool { return l.silent(x[0]) != l.silent(x[1]) })
 	if len(links) == 0 {
-		return
+		return "", nil
 	}
-	cut := links[l.IntN(len(links))]
-	l.do(l.lab.Cut(l.Context(), cut[0], cut[1]))
-	l.now.Down = [][2]string{cut}
-	time.Sleep(giveUp)
-	l.compare(fmt.Sprintf("while %s and %s are cut from each other", cut[0], cut[1]), flows)
-	l.do(l.lab.Heal(l.Context(), cut[0], cut[1]))
-	l.now.Down = nil
+	x := links[l.IntN(len(links))]
+	l.do(l.lab.Cut(l.Context(), x[0], x[1]))
+	l.now.Down = [][2]string{x}
+	return fmt.Sprintf("%s and %s are cut from each other", x[0], x[1]), func() error { return l.lab.Heal(l.Context(), x[0], x[1]) }
 }
 
 // cutOneWay has a link carry nothing in one direction: no speaker takes it then. What is routed without one would
 // go on, and not know.
-func (l *truthLab) cutOneWay(flows int) {
+func (l *truthLab) cutOneWay() (when string, undo func() error) {
 	l.Helper()
 	links := slices.DeleteFunc(l.tunnels(), func(x [2]string) bool { return l.silent(x[0]) || l.silent(x[1]) })
 	if len(links) == 0 {
-		return
+		return "", nil
 	}
-	cut := links[l.IntN(len(links))]
-	l.do(l.lab.CutOneWay(l.Context(), cut[0], cut[1]))
-	l.now.Down = [][2]string{cut}
-	time.Sleep(giveUp)
-	l.compare(fmt.Sprintf("while nothing comes from %s to %s", cut[0], cut[1]), flows)
-	l.do(l.lab.HealOneWay(l.Context(), cut[0], cut[1]))
-	l.now.Down = nil
+	x := links[l.IntN(len(links))]
+	l.do(l.lab.CutOneWay(l.Context(), x[0], x[1]))
+	l.now.Down = [][2]string{x}
+	return fmt.Sprintf("nothing comes from %s to %s", x[0], x[1]), func() error { return l.lab.HealOneWay(l.Context(), x[0], x[1]) }
 }
 
 // moves takes the phone to another door.
@@ -65,7 +84,7 @@ func (l *truthLab) moves(flows int) {
 
 // loses takes an uplink away, perhaps the only one. Who runs no speaker looks for another endpoint after three minutes, and is
 // announced for as long.
-func (l *truthLab) loses(flows int) {
+func (l *truthLab) loses() (when string, undo func() error) {
 	l.Helper()
 	guests := slices.ContainsFunc(l.sites, func(s truthSite) bool { return s.guest })
 	for range 20 {
@@ -74,26 +93,16 @@ func (l *truthLab) loses(flows int) {
 		if l.silent(s.name) || slices.ContainsFunc(l.tunnels(), silent) || guests && s.name == l.doors[0] {
 			continue
 		}
-		dead := [2]string{s.name, s.uplinks[l.IntN(len(s.uplinks))]}
-		l.now.Dead = [][2]string{dead}
-		away := func(yes bool) error { return l.lab.Carrier(l.Context(), dead[0], dead[1], !yes) }
-		when := "while %s has no carrier on %s"
+		x := [2]string{s.name, s.uplinks[l.IntN(len(s.uplinks))]}
+		l.now.Dead = [][2]string{x}
 		if s.checked {
-			when = "while the provider of %s on %s is dead"
-			away = func(yes bool) error {
-				if yes {
-					return l.lab.Cut(l.Context(), dead[0]+"/"+dead[1], "")
-				}
-				return l.lab.Heal(l.Context(), dead[0]+"/"+dead[1], "")
-			}
+			l.do(l.lab.Cut(l.Context(), x[0]+"/"+x[1], ""))
+			return fmt.Sprintf("the provider of %s on %s is dead", x[0], x[1]), func() error { return l.lab.Heal(l.Context(), x[0]+"/"+x[1], "") }
 		}
-		l.do(away(true))
-		time.Sleep(giveUp)
-		l.compare(fmt.Sprintf(when, dead[0], dead[1]), flows)
-		l.do(away(false))
-		l.now.Dead = nil
-		return
+		l.do(l.lab.Carrier(l.Context(), x[0], x[1], false))
+		return fmt.Sprintf("%s has no carrier on %s", x[0], x[1]), func() error { return l.lab.Carrier(l.Context(), x[0], x[1], true) }
 	}
+	return "", nil
 }
 
 // dies takes a router away, for ever. One that is on a wire with another is left alone: whether that sends to it

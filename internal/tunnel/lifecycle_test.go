@@ -77,6 +77,7 @@ func TestPortInUseIsRefusedAndTheFormerStays(t *testing.T) {
 
 	// One that is taken when the link comes up is tried again.
 	r.ip("link set " + y + " down")
+	eventually(t, 5*time.Second, "port closed", func() bool { return !open() })
 	r.sh("wg set " + y + " listen-port 51021")
 	r.ip("link set " + y + " up")
 	time.Sleep(50 * time.Millisecond)
