@@ -331,14 +331,16 @@ func TestNothingOfTheRouterLeaks(t *testing.T) {
 			l.tight()
 		})
 	}
-	// Names and the time it asks for by its own uplink.
-	for _, six := range []bool{false, true} {
-		for _, port := range []uint16{53, 123} {
-			l.asksPort("op2", six, port)
-		}
-	}
+	// Names and the time it asks for by its own uplink. On a busy machine the way is put back after the rest.
 	l.soon(func() string {
-		if n := l.leaked(); n != 4 {
+		before := l.leaked()
+		for _, six := range []bool{false, true} {
+			for _, port := range []uint16{53, 123} {
+				l.asksPort("op2", six, port)
+			}
+		}
+		time.Sleep(200 * time.Millisecond)
+		if n := l.leaked() - before; n != 4 {
 			return fmt.Sprintf("%d questions for names and the time were sent", n)
 		}
 		return ""
