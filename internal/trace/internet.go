@@ -13,8 +13,8 @@ func (w *walk) provider(r *router, p *packet, u *uplink) {
 		w.loses(r, Leaves, p, fmt.Sprintf("the provider on %s is dead", u.device), "")
 		return
 	}
-	shares := w.n.other(r, u.device, p.Src).router != nil
-	if !shares && !r.routed(p.Src) && !slices.ContainsFunc(u.addresses, func(a netip.Prefix) bool { return a.Addr() == p.Src }) {
+	own := slices.ContainsFunc(u.addresses, func(a netip.Prefix) bool { return a.Addr() == p.Src })
+	if !own && w.n.other(r, u.device, p.Src).router == nil && !r.routed(p.Src) {
 		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s drops the source %s, which is not that line's", r.name, u.device, p.Src), "nothing translates it there: `masquerade:` of the uplink")
 		return
 	}
