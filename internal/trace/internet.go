@@ -112,17 +112,13 @@ func (r *router) routed(a netip.Addr) bool {
 	if a.IsPrivate() || private(a) {
 		return false
 	}
-	return slices.ContainsFunc(r.lans, func(l lan) bool { return l.prefix.Contains(a) && !r.maps(l.prefix) })
+	return slices.ContainsFunc(r.lans, func(l lan) bool { return l.prefix.Contains(a) && !l.mapped })
 }
 
 // routedTo returns whose LAN an address of the Internet is in, and the uplink by which it comes: the
 // first that has the family and works.
 func (n *Network) routedTo(a netip.Addr) (*router, string) {
-	if a.IsPrivate() || private(a) {
-		return nil, ""
-	}
-	for _, name := range n.names {
-		r := n.routers[name]
+	for _, r := range n.routed {
 		if !r.routed(a) {
 			continue
 		}

@@ -18,6 +18,7 @@ type Network struct {
 	routers map[string]*router
 	names   []string               // of routers, in the order of the file
 	public  map[netip.Addr]*router // by addresses of uplinks
+	routed  []*router              // who has LANs with addresses of the Internet
 	hidden  map[netip.Addr]string  // sites, by what their providers' NATs show
 	devices map[string]*roamer
 	byAddr  map[netip.Addr]*roamer
@@ -62,6 +63,7 @@ type lan struct {
 	device string
 	prefix netip.Prefix
 	own    netip.Addr // the router's address in it
+	mapped bool       // to another, by which alone others know it
 }
 
 // link is a tunnel's peer.
@@ -192,7 +194,7 @@ func (r *router) main(leases func(site, device string) (uplink, bool), seen map[
 			if i >= 0 {
 				own = seen[l.Device][i].Addr()
 			}
-			r.lans = append(r.lans, lan{l.Device, p, own})
+			r.lans = append(r.lans, lan{l.Device, p, own, r.maps(p)})
 			if i < 0 && seen != nil {
 				continue // it has no address there, and so no route to its hosts
 			}
@@ -285,6 +287,12 @@ func (n *Network) prepare() {
 			if r.outward(device) {
 				n.owners[a] = append(n.owners[a], owner{r, device, r.subnet(device, a)})
 			}
+		}
+	}
+	for _, name := range n.names {
+		r := n.routers[name]
+		if slices.ContainsFunc(r.lans, func(l lan) bool { return r.routed(l.prefix.Addr()) }) {
+			n.routed = append(n.routed, r)
 		}
 	}
 	w := &walk{n: n}

@@ -3,13 +3,15 @@ package trace
 import (
 	"net/netip"
 	"slices"
+
+	"tombolo/internal/state"
 )
 
 // owner is a router that has an address, on which device, and in which subnet.
 type owner struct {
 	router *router
 	device string
-	subnet netip.Prefix
+	subnet netip.Prefix // zero: that of a LAN which is mapped, and on nobody's wire
 }
 
 // outward reports whether a device is there without us.
@@ -20,7 +22,7 @@ func (r *router) outward(device string) bool { return r.links[device] == nil }
 func (n *Network) other(r *router, device string, a netip.Addr) owner {
 	var found owner
 	for _, o := range n.owners[a] {
-		if o.router == r || o.router.maps(o.subnet) || !r.shares(device, o.subnet) {
+		if o.router == r || !o.subnet.IsValid() || !r.shares(device, o.subnet) {
 			continue
 		}
 		if found.router != nil {
@@ -36,26 +38,23 @@ func (r *router) shares(device string, subnet netip.Prefix) bool {
 	if u := r.uplinks[device]; u != nil && slices.ContainsFunc(u.addresses, subnet.Overlaps) {
 		return true
 	}
-	return slices.ContainsFunc(r.lans, func(l lan) bool { return l.device == device && l.prefix.Overlaps(subnet) && !r.maps(l.prefix) })
+	return slices.ContainsFunc(r.lans, func(l lan) bool { return l.device == device && l.prefix.Overlaps(subnet) && !l.mapped })
 }
 
 // maps reports whether a LAN's prefix is its router's alone: what it announces is another.
-func (r *router) maps(prefix netip.Prefix) bool {
-	if r.state.Babel == nil || !slices.ContainsFunc(r.lans, func(l lan) bool { return l.prefix == prefix }) {
-		return false
-	}
-	for _, x := range r.state.Babel.Announce {
-		if x.Dst == prefix {
-			return false
-		}
-	}
-	return true
+func (r *router) maps(lan netip.Prefix) bool {
+	announces := func(x state.Announcement) bool { return x.Dst == lan }
+	return r.state.Babel != nil && !slices.ContainsFunc(r.state.Babel.Announce, announces)
 }
 
 // subnet returns the one of a router's own address on a device that is there without us.
 func (r *router) subnet(device string, a netip.Addr) netip.Prefix {
 	for _, l := range r.lans {
-		if l.device == device && l.prefix.Contains(a) {
+		switch {
+		case l.device != device || !l.prefix.Contains(a):
+		case l.mapped:
+			return netip.Prefix{}
+		default:
 			return l.prefix
 		}
 	}
