@@ -68,7 +68,7 @@ func (c *compiler) publishedElsewhere(i int, p *sitePolicy) string {
 		k := slices.IndexFunc(p.to.intervals, func(v interval) bool {
 			return !x.To.Addr().Less(v.first) && !v.last.Less(x.To.Addr())
 		})
-		if !ok || at == i || k < 0 || !p.has(p.to.intervals[k]) {
+		if !ok || at == i || k < 0 || !p.here[k] {
 			continue
 		}
 		router, verdict := c.n.Sites[at].Address, p.verdict(outsideClass, p.to.intervals[k].class)

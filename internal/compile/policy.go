@@ -2,9 +2,11 @@ package compile
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"tombolo/internal/spec"
@@ -35,10 +37,10 @@ func (c *compiler) policyChains(b *strings.Builder, i int, r *state.Router) {
 	}
 	for _, to := range c.plainNeighbours(i) {
 		if c.static[i] { // one device for all
-			p.own = append(p.own, reach(&c.n.Sites[to])...)
+			p.owns(reach(&c.n.Sites[to]))
 			continue
 		}
-		p.own = append(p.own, c.behind(to, c.device(i, to), r)...)
+		p.owns(c.behind(to, c.device(i, to), r))
 	}
 	lans := c.closedLANs(i, r)
 	special := c.publishedElsewhere(i, p) + p.betweenLANs(lans)
@@ -61,12 +63,13 @@ func (c *compiler) policyChains(b *strings.Builder, i int, r *state.Router) {
 type policy struct {
 	*spec.Policy
 	from, to classes
+	outcomes map[string]*outcome // by the rules that are about two classes, and how they are denied
 }
 
 func (c *compiler) policy() *policy {
 	if c.access == nil {
 		all := c.allPrefixes()
-		c.access = &policy{Policy: c.n.Policy}
+		c.access = &policy{Policy: c.n.Policy, outcomes: map[string]*outcome{}}
 		groups := func(of func(spec.PolicyRule) spec.Group) []spec.Group {
 			out := make([]spec.Group, len(c.n.Policy.Rules))
 			for k, x := range c.n.Policy.Rules {
@@ -95,6 +98,7 @@ type sitePolicy struct {
 	policy
 	site  *spec.Site
 	own   []netip.Prefix // whose hosts are behind its edges, and its own addresses
+	here  []bool         // of the intervals of destinations: whether they are in own
 	about map[fromKey][]said
 	uses  map[string]int // of what is said, where ports matter: for how many destinations
 	ports chains         // by protocol and port
@@ -111,14 +115,27 @@ func (p *policy) at(c *compiler, i int) *sitePolicy {
 			own = append(own, reach(&c.n.Sites[g])...)
 		}
 	}
-	return &sitePolicy{
-		policy: *p, site: s, own: own, about: map[fromKey][]said{}, uses: map[string]int{},
+	out := &sitePolicy{
+		policy: *p, site: s, about: map[fromKey][]said{}, uses: map[string]int{},
 		ports: chains{name: "access-ports", number: map[string]int{}}, pairs: chains{name: "access-from", number: map[string]int{}},
 	}
+	out.owns(own)
+	return out
 }
 
-func (p *sitePolicy) has(x interval) bool {
-	return slices.ContainsFunc(p.own, func(o netip.Prefix) bool { return o.Contains(x.first) })
+// owns adds to what is here.
+func (p *sitePolicy) owns(prefixes []netip.Prefix) {
+	p.own = append(p.own, prefixes...)
+	p.here = p.inOwn(p.to.intervals)
+}
+
+// inOwn reports of intervals which are here.
+func (p *sitePolicy) inOwn(intervals []interval) []bool {
+	out := make([]bool, len(intervals))
+	for k, x := range intervals {
+		out[k] = slices.ContainsFunc(p.own, func(o netip.Prefix) bool { return o.Contains(x.first) })
+	}
+	return out
 }
 
 // write writes the chains to which a new flow goes: `access`, and those that it leads to. What
@@ -127,8 +144,9 @@ func (p *sitePolicy) write(b *strings.Builder, lans []spec.LAN) {
 	// From outside the network: what the rules say of that alone.
 	stranger := fromKey{outsideClass, false}
 	p.collect(stranger)
-	for _, x := range p.from.intervals {
-		p.collect(fromKey{x.class, p.has(x)})
+	own := p.inOwn(p.from.intervals)
+	for k, x := range p.from.intervals {
+		p.collect(fromKey{x.class, own[k]})
 	}
 	for _, l := range lans {
 		p.collect(fromKey{p.from.whole(l), true})
@@ -136,8 +154,8 @@ func (p *sitePolicy) write(b *strings.Builder, lans []spec.LAN) {
 	outside := p.towards(stranger)
 	var bySource elements
 	verdicts := map[fromKey]string{}
-	for _, x := range p.from.intervals {
-		key := fromKey{x.class, p.has(x)}
+	for k, x := range p.from.intervals {
+		key := fromKey{x.class, own[k]}
 		verdict, met := verdicts[key]
 		if !met {
 			verdict = p.fromChain(key)
@@ -157,12 +175,12 @@ func (p *sitePolicy) write(b *strings.Builder, lans []spec.LAN) {
 	b.WriteString("\tchain denied {\n\t\treject with icmpx type admin-prohibited\n\t}\n")
 	last := map[bool]string{false: "accept", true: "goto denied"}[p.Deny]
 	b.WriteString("\tchain access-rest {\n")
-	p.inside(b, "daddr", func(interval) string { return last })
+	p.inside(b, "daddr", func(int) string { return last })
 	// Of what comes from elsewhere only where it is for here: the rest passes by, to a site
 	// that is joined by a LAN.
 	b.WriteString("\t}\n\tchain access-here {\n")
-	p.inside(b, "daddr", func(x interval) string {
-		if !p.has(x) {
+	p.inside(b, "daddr", func(k int) string {
+		if !p.here[k] {
 			return ""
 		}
 		return last
@@ -172,7 +190,7 @@ func (p *sitePolicy) write(b *strings.Builder, lans []spec.LAN) {
 	b.WriteString(p.pairs.text.String())
 	b.WriteString("\tchain access {\n")
 	bySource.write(b, "saddr")
-	p.inside(b, "saddr", func(x interval) string { return p.rest(p.has(x)) })
+	p.inside(b, "saddr", func(k int) string { return p.rest(p.here[k]) })
 	if len(byDevice) > 0 {
 		fmt.Fprintf(b, "\t\tiifname vmap { %s }\n", strings.Join(byDevice, ", "))
 	}
@@ -180,11 +198,11 @@ func (p *sitePolicy) write(b *strings.Builder, lans []spec.LAN) {
 	b.WriteString("\t}\n")
 }
 
-// inside writes a rule for each family about all of the network's addresses.
-func (p *sitePolicy) inside(b *strings.Builder, what string, verdict func(interval) string) {
+// inside writes a rule for each family about all of the network's addresses, by intervals of destinations.
+func (p *sitePolicy) inside(b *strings.Builder, what string, verdict func(k int) string) {
 	var all elements
-	for _, x := range p.to.intervals {
-		all.add(p.site, x, "", verdict(x))
+	for k, x := range p.to.intervals {
+		all.add(p.site, x, "", verdict(k))
 	}
 	all.write(b, what)
 }
@@ -226,9 +244,7 @@ func (p *sitePolicy) fromChain(key fromKey) string {
 // said is what the rules say of a class of sources and a destination.
 type said struct {
 	to interval
-	verdicts
-	text  string        // of the chain that they would be; none where nothing depends on protocol and port
-	ports []portElement // and as elements
+	*outcome
 }
 
 // collect puts together what the rules say of a class of sources by destination; for sources that
@@ -246,19 +262,18 @@ func (p *sitePolicy) collect(key fromKey) {
 		if class == outsideClass {
 			continue
 		}
-		to := slices.DeleteFunc(slices.Clone(p.to.of[class]), func(k int) bool { return !key.own && !p.has(p.to.intervals[k]) })
-		if len(to) == 0 {
-			continue
-		}
-		v := p.sequence(key.class, class)
-		x := said{verdicts: v}
-		if v.mixed() {
-			x.text, x.ports = v.text(denial(key.class)), v.byPort(denial(key.class))
-			p.uses[x.text] += len(to)
-		}
-		for _, k := range to {
-			x.to = p.to.intervals[k]
-			p.about[key] = append(p.about[key], x)
+		var x *outcome
+		for _, k := range p.to.of[class] {
+			if !key.own && !p.here[k] {
+				continue
+			}
+			if x == nil {
+				x = p.sequence(key.class, class)
+			}
+			if x.text != "" {
+				p.uses[x.text]++
+			}
+			p.about[key] = append(p.about[key], said{p.to.intervals[k], x})
 		}
 	}
 }
@@ -275,16 +290,17 @@ const manyElements = 32
 func (p *sitePolicy) towards(key fromKey) *elements {
 	deny, out := denial(key.class), &elements{}
 	for _, x := range p.about[key] {
-		v := x.verdicts
+		v, text := x.verdicts, x.text
 		if len(x.ports) > 0 && p.uses[x.text]*len(x.ports) <= manyElements {
 			for _, e := range x.ports {
 				out.add(p.site, x.to, e.ports, e.verdict)
 			}
 			v = v.withoutPorts()
+			text = v.chain(deny)
 		}
 		switch {
-		case v.mixed():
-			out.add(p.site, x.to, "", p.ports.chain(v.text(deny)))
+		case text != "":
+			out.add(p.site, x.to, "", p.ports.chain(text))
 		case v.other != p.denies(key.class, x.to.class):
 			out.add(p.site, x.to, "", word(v.other, deny))
 		}
@@ -323,19 +339,46 @@ func (c *chains) chain(body string) string {
 func (p *sitePolicy) verdict(from, to int) string {
 	x, deny := p.sequence(from, to), denial(from)
 	switch {
-	case x.mixed():
-		return p.ports.chain(x.text(deny))
+	case x.text != "":
+		return p.ports.chain(x.text)
 	case x.other:
 		return deny
 	}
 	return ""
 }
 
-// sequence puts together what the rules say of two classes.
-func (p *sitePolicy) sequence(from, to int) verdicts {
+// outcome is what the rules say of two classes.
+type outcome struct {
+	verdicts
+	text  string        // of the chain that they would be; none where nothing depends on protocol and port
+	ports []portElement // and as elements
+}
+
+// sequence returns what the rules say of two classes. The same rules are about most pairs: their
+// outcome is put together once.
+func (p *sitePolicy) sequence(from, to int) *outcome {
+	rules, denied := intersection(p.from.rules[from], p.to.rules[to]), p.denies(from, to)
+	key := make([]byte, 0, 256)
+	key = append(key, denial(from)...)
+	key = strconv.AppendBool(key, denied)
+	for _, k := range rules {
+		key = binary.BigEndian.AppendUint32(key, uint32(k))
+	}
+	x := p.outcomes[string(key)]
+	if x == nil {
+		v := p.overridden(rules, denied)
+		x = &outcome{verdicts: v, text: v.chain(denial(from))}
+		if x.text != "" {
+			x.ports = v.byPort(denial(from))
+		}
+		p.outcomes[string(key)] = x
+	}
+	return x
+}
+
+// overridden puts together what some rules say, before which comes whether all is denied.
+func (p *policy) overridden(rules []int, deny bool) verdicts {
 	var out verdicts
-	deny := p.denies(from, to)
-	rules := intersection(p.from.rules[from], p.to.rules[to])
 	out.other, out.icmp = deny, deny
 	out.tcp, out.udp = whole(deny), whole(deny)
 	for _, k := range slices.Backward(rules) { // an earlier one overrides a later

@@ -81,8 +81,11 @@ func (v verdicts) withoutPorts() verdicts {
 	return v
 }
 
-// text is the body of a chain that decides by protocol and port.
-func (v verdicts) text(deny string) string {
+// chain is the body of a chain that decides by protocol and port; none where nothing depends on that.
+func (v verdicts) chain(deny string) string {
+	if !v.mixed() {
+		return ""
+	}
 	var b strings.Builder
 	var elements []string
 	for _, x := range v.byPort(deny) {
