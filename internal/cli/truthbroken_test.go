@@ -14,7 +14,7 @@ import (
 // stands there once, and what is put in its place.
 var brokenTracers = []struct{ rule, file, old, broken string }{
 	{"a rule passes over default routes (suppress_prefixlength)", "route.go", "found.Dst.Bits() < x.Suppress", "found.Dst.Bits() > 128"},
-	{"a rule is about packets with a mark", "route.go", "r.Mask != 0 && p.Mark&r.Mask != r.Mark", "false"},
+	{"a rule is about packets with a mark", "route.go", "r.mask != 0 && p.Mark&r.mask != r.mark", "false"},
 	{"the lower metric goes first", "route.go", "cmp.Compare(a.Metric, b.Metric)", "cmp.Compare(b.Metric, a.Metric)"},
 	{"a connection keeps its mark", "walk.go", "p.Mark, e.mark = x.Mark, c.Mark", "p.Mark = x.Mark"},
 	{"masquerading takes the address of the device", "nat.go", "src = r.addressOn(out, w.next)", "src = p.Src"},

@@ -49,14 +49,14 @@ func (c *compiler) passing(i int, all []netip.Prefix, r *rand.Rand) passing {
 	}
 	p.SPort, p.DPort = 40000, []uint16{1, 40, 41, 42, 50, 53, 60, 100, 443, 1023, 1024, 65535}[r.IntN(12)]
 	ours := r.IntN(8) // often one of them is behind this router, seldom both or none
-	p.Src, p.IIF = pick(ours%2 == 0)
-	if p.Dst, p.OIF = pick(ours == 0 || ours%2 == 1 && ours > 1); p.OIF == "lan0" && r.IntN(4) == 0 {
-		out.hook, p.OIF, p.Dst = ruleset.Input, "", map[bool]netip.Addr{false: s.Address, true: s.Address6}[ip6]
+	p.Src, p.IIF.Name = pick(ours%2 == 0)
+	if p.Dst, p.OIF.Name = pick(ours == 0 || ours%2 == 1 && ours > 1); p.OIF.Name == "lan0" && r.IntN(4) == 0 {
+		out.hook, p.OIF.Name, p.Dst = ruleset.Input, "", map[bool]netip.Addr{false: s.Address, true: s.Address6}[ip6]
 	}
 	switch {
-	case out.hook == ruleset.Input && (p.IIF == "lan0" || p.IIF == "eth0"), p.IIF == p.OIF, p.IIF != "lan0" && p.OIF != "lan0" && out.hook == ruleset.Forward:
+	case out.hook == ruleset.Input && (p.IIF.Name == "lan0" || p.IIF.Name == "eth0"), p.IIF == p.OIF, p.IIF.Name != "lan0" && p.OIF.Name != "lan0" && out.hook == ruleset.Forward:
 	case !denied(c.n, all, p.Src, p.Dst, protocol, int(p.DPort)):
-	case p.IIF == "eth0":
+	case p.IIF.Name == "eth0":
 		out.want = "drop"
 	default:
 		out.want = "reject"

@@ -8,18 +8,19 @@ import (
 
 // provider takes a packet from an uplink. It knows the addresses of its customers on that wire, and drops
 // what has others (RFC 2827).
-func (w *walk) provider(r *router, p *packet, u *uplink) {
-	if r.dead(u.device) {
-		w.loses(r, Leaves, p, fmt.Sprintf("the provider on %s is dead", u.device), "")
+func (w *walk) provider(r *router, p *packet, out *netdev) {
+	u := out.uplink
+	if out.dead {
+		w.loses(r, Leaves, p, fmt.Sprintf("the provider on %s is dead", out.name), "")
 		return
 	}
 	own := slices.ContainsFunc(u.addresses, func(a netip.Prefix) bool { return a.Addr() == p.Src })
-	if !own && w.n.other(r, u.device, p.Src).router == nil && !r.routed(p.Src) {
-		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s drops the source %s, which is not that line's", r.name, u.device, p.Src), "nothing translates it there: `masquerade:` of the uplink")
+	if !own && w.n.other(r, out, p.Src).router == nil && !r.routed(p.Src) {
+		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s drops the source %s, which is not that line's", r.name, out.name, p.Src), "nothing translates it there: `masquerade:` of the uplink")
 		return
 	}
 	if u.hides(p) {
-		w.hidden = append(w.hidden, hidden{u.public, p.Src, r, u.device}) // the NAT remembers it
+		w.hidden = append(w.hidden, hidden{u.public, p.Src, r, out}) // the NAT remembers it
 		w.translates(nil, p, u)
 	}
 	w.outside(p)
@@ -29,7 +30,7 @@ func (w *walk) provider(r *router, p *packet, u *uplink) {
 type hidden struct {
 	public, address netip.Addr
 	router          *router
-	device          string
+	device          *netdev
 }
 
 // hides reports whether there must be a NAT on a packet's way out: between private networks there need
@@ -95,14 +96,14 @@ func (w *walk) remembered(p *packet) bool {
 }
 
 // reaches hands a packet from outside to a router's uplink.
-func (w *walk) reaches(r *router, device string, p *packet) {
+func (w *walk) reaches(r *router, in *netdev, p *packet) {
 	switch {
-	case device == "":
+	case in == nil:
 		w.loses(nil, RouteStage, p, fmt.Sprintf("%s was leased to %s, which has lost its carrier", p.Dst, r.name), "")
-	case r.dead(device):
-		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s is dead", r.name, device), "")
+	case in.dead:
+		w.loses(nil, Leaves, p, fmt.Sprintf("the provider on %s's %s is dead", r.name, in.name), "")
 	default:
-		w.arrives(r, p, device)
+		w.arrives(r, p, in)
 	}
 }
 
@@ -117,17 +118,16 @@ func (r *router) routed(a netip.Addr) bool {
 
 // routedTo returns whose LAN an address of the Internet is in, and the uplink by which it comes: the
 // first that has the family and works.
-func (n *Network) routedTo(a netip.Addr) (*router, string) {
+func (n *Network) routedTo(a netip.Addr) (*router, *netdev) {
 	for _, r := range n.routed {
 		if !r.routed(a) {
 			continue
 		}
-		for _, u := range r.state.Uplinks {
-			x := r.uplinks[u.Device]
-			if x != nil && !r.dead(u.Device) && slices.ContainsFunc(x.addresses, func(p netip.Prefix) bool { return p.Addr().Is6() == a.Is6() }) {
-				return r, u.Device
+		for _, d := range r.uplinks {
+			if !d.dead && slices.ContainsFunc(d.uplink.addresses, func(p netip.Prefix) bool { return p.Addr().Is6() == a.Is6() }) {
+				return r, d
 			}
 		}
 	}
-	return nil, ""
+	return nil, nil
 }

@@ -27,7 +27,7 @@ func (n *Network) enter(w learned.World) {
 				n.devices[d.Name] = x
 			}
 			if w.Doors[d.Name] == name {
-				x.door, x.device = r, r.state.Clients.Device
+				x.door, x.device = r, r.has(r.state.Clients.Device)
 			}
 		}
 	}
@@ -60,7 +60,8 @@ func (n *Network) join(r *router, down func(a, b string) bool) {
 			if l.to != nil {
 				l.down = l.down || down != nil && down(r.name, l.to.name)
 			}
-			r.links[f.Name] = append(r.links[f.Name], l)
+			d := r.has(f.Name)
+			d.links = append(d.links, l)
 		}
 	}
 }
@@ -68,15 +69,15 @@ func (n *Network) join(r *router, down func(a, b string) bool) {
 // doors is the peer of who enters at a door: all doors have one key (compile.Router).
 const doors = "clients"
 
-// ofPeer returns the tunnel in which a router has a peer.
-func (r *router) ofPeer(name string) string {
+// ofPeer returns the tunnel in which a router has a peer, if it has one.
+func (r *router) ofPeer(name string) *netdev {
 	for _, f := range r.state.Interfaces {
 		if f.WireGuard == nil {
 			continue
 		}
 		if slices.ContainsFunc(f.WireGuard.Peers, func(p state.Peer) bool { return p.Name == name }) {
-			return f.Name
+			return r.has(f.Name)
 		}
 	}
-	return ""
+	return nil
 }

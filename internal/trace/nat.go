@@ -33,7 +33,7 @@ func (w *walk) translateKnown(r *router, h ruleset.Hook, p *packet, e *entry, re
 }
 
 // translate does what a rule says, and remembers it.
-func (w *walk) translate(r *router, h ruleset.Hook, p *packet, e *entry, nat *ruleset.NAT, out string) {
+func (w *walk) translate(r *router, h ruleset.Hook, p *packet, e *entry, nat *ruleset.NAT, out *netdev) {
 	switch h {
 	case ruleset.Prerouting, ruleset.Output:
 		if nat.Dst.IsValid() {

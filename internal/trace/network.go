@@ -32,7 +32,7 @@ type roamer struct {
 	addresses []netip.Addr
 	takes     []netip.Prefix // nil: all
 	door      *router        // nil: it is nowhere
-	device    string         // of the door
+	device    *netdev        // of the door
 }
 
 // router is one of them.
@@ -42,25 +42,20 @@ type router struct {
 	table *ruleset.Table // nil: none
 	rules [2][]rule      // by family, in their order
 	fibs  map[uint32]*[2]fib
-	local map[netip.Addr]string // own addresses, and their devices
+	local map[netip.Addr]*netdev // own addresses, and their devices
 
 	broadcasts map[netip.Addr]bool // of the networks that it is in
-	uplinks    map[string]*uplink
+	devices    map[string]*netdev
+	uplinks    []*netdev // in the order of the file; without those of which there is no address to lease
 	lans       []lan
-	links      map[string][]link // tunnels, by device
-	mtu        map[string]int
-	strict     map[string]bool // rp_filter=1
-	accepts    map[string]bool // accept_local=1
-	dead       func(device string) bool
-	cut        bool            // off: it has uplinks, and none works
-	checked    map[string]bool // uplinks of which it is not known that they have no carrier, if they are dead
+	dead       bool // as a whole
+	cut        bool // off: it has uplinks, and none works
 
-	interfaces map[string]*state.Interface
-	next       map[netip.Addr]learned.End // who is behind gateways that no file knows
+	next map[netip.Addr]learned.End // who is behind gateways that no file knows
 }
 
 type lan struct {
-	device string
+	device *netdev
 	prefix netip.Prefix
 	own    netip.Addr // the router's address in it
 	mapped bool       // to another, by which alone others know it
@@ -70,7 +65,7 @@ type lan struct {
 type link struct {
 	peer   *state.Peer
 	to     *router // nil: a roaming device
-	device string  // of the router there
+	device *netdev // of the router there
 	roamer *roamer
 	down   bool
 
@@ -94,8 +89,8 @@ func New(w learned.World) (*Network, error) {
 		}
 		r.cut = w.CutOff(s.Site)
 		n.routers[s.Site], n.names = r, append(n.names, s.Site)
-		for device := range r.uplinks {
-			x, _ := leases(s.Site, device)
+		for _, d := range r.uplinks {
+			x, _ := leases(s.Site, d.name)
 			for _, a := range x.addresses {
 				if n.public[a.Addr()] != nil && private(a.Addr()) {
 					several = append(several, a.Addr()) // they are in networks that have nothing to do with each other
@@ -118,12 +113,8 @@ func New(w learned.World) (*Network, error) {
 
 func newRouter(s *state.Router, held learned.Held, leases func(site, device string) (uplink, bool), dead func(site, device string) bool) (*router, error) {
 	r := &router{
-		name: s.Site, state: s, fibs: map[uint32]*[2]fib{}, local: map[netip.Addr]string{}, uplinks: map[string]*uplink{},
-		links: map[string][]link{}, mtu: map[string]int{}, strict: map[string]bool{}, accepts: map[string]bool{},
-		interfaces: map[string]*state.Interface{}, next: held.Next, checked: map[string]bool{}, broadcasts: map[netip.Addr]bool{},
-	}
-	for _, u := range s.Uplinks {
-		r.checked[u.Device] = u.Check != nil && held.LANs == nil // else it was looked at
+		name: s.Site, state: s, fibs: map[uint32]*[2]fib{}, local: map[netip.Addr]*netdev{}, devices: map[string]*netdev{},
+		next: held.Next, broadcasts: map[netip.Addr]bool{},
 	}
 	for _, x := range s.Rulesets {
 		t, err := ruleset.Parse(x.Text)
@@ -132,14 +123,19 @@ func newRouter(s *state.Router, held learned.Held, leases func(site, device stri
 		}
 		r.table = t
 	}
-	r.dead = deadOf(s, dead)
-	for i, f := range s.Interfaces {
-		r.mtu[f.Name], r.interfaces[f.Name] = f.MTU, &s.Interfaces[i]
-		if f.Down { // with the device its addresses are nobody's (fib_disable_ip in net/ipv4/fib_frontend.c)
+	r.meet(dead)
+	for _, u := range s.Uplinks {
+		r.has(u.Device).checked = u.Check != nil && held.LANs == nil // else it was looked at
+	}
+	for i := range s.Interfaces {
+		d := r.has(s.Interfaces[i].Name)
+		d.made = &s.Interfaces[i]
+		d.mtu = d.made.MTU
+		if d.made.Down { // with the device its addresses are nobody's (fib_disable_ip in net/ipv4/fib_frontend.c)
 			continue
 		}
-		for _, a := range f.Addresses {
-			r.local[a.Addr()] = f.Name
+		for _, a := range d.made.Addresses {
+			r.local[a.Addr()] = d
 		}
 	}
 	for i := range s.Routes {
@@ -155,12 +151,12 @@ func newRouter(s *state.Router, held learned.Held, leases func(site, device stri
 		rules = append(rules, state.Rule{Priority: 32766, IPv6: six, Action: state.Lookup, Table: mainTable})
 	}
 	slices.SortStableFunc(rules, state.CompareRules)
-	for _, x := range rules {
-		f := 0
+	for i := range rules {
+		x, f := &rules[i], 0
 		if x.IPv6 {
 			f = 1
 		}
-		y := rule{Rule: x}
+		y := newRule(x)
 		if t := r.fibs[x.Table]; t != nil {
 			y.fib = &t[f]
 		}
@@ -175,7 +171,9 @@ func (r *router) add(x *state.Route) {
 		t = &[2]fib{}
 		r.fibs[x.Table] = t
 	}
-	t[family(x.Dst.Addr())].add(x)
+	if d := r.has(x.Device); !d.gone() {
+		t[family(x.Dst.Addr())].add(route{x, d})
+	}
 }
 
 // main fills the router's own table with what it has without us: its LANs' and uplinks' networks,
@@ -185,6 +183,7 @@ func (r *router) main(leases func(site, device string) (uplink, bool), seen map[
 		r.fibs[mainTable] = &[2]fib{}
 	}
 	for _, l := range r.state.LANs {
+		d := r.has(l.Device)
 		for _, p := range l.Prefixes {
 			own := p.Addr()
 			if !p.IsSingleIP() {
@@ -194,11 +193,11 @@ func (r *router) main(leases func(site, device string) (uplink, bool), seen map[
 			if i >= 0 {
 				own = seen[l.Device][i].Addr()
 			}
-			r.lans = append(r.lans, lan{l.Device, p, own, r.maps(p)})
+			r.lans = append(r.lans, lan{d, p, own, r.maps(p)})
 			if i < 0 && seen != nil {
 				continue // it has no address there, and so no route to its hosts
 			}
-			r.local[own] = l.Device
+			r.local[own] = d
 			r.connected(netip.PrefixFrom(own, p.Bits()), l.Device)
 		}
 	}
@@ -207,15 +206,15 @@ func (r *router) main(leases func(site, device string) (uplink, bool), seen map[
 		if !ok {
 			continue
 		}
-		if r.dead(u.Device) && u.DHCP && u.Check == nil { // no carrier: the client has given its lease up
+		d := r.has(u.Device)
+		if d.dead && u.DHCP && u.Check == nil { // no carrier: the client has given its lease up
 			four := func(a netip.Addr) bool { return a.Is4() }
 			x.addresses = slices.DeleteFunc(slices.Clone(x.addresses), func(a netip.Prefix) bool { return four(a.Addr()) })
 			x.gateways = slices.DeleteFunc(slices.Clone(x.gateways), four)
 		}
-		r.uplinks[u.Device] = &x
-		r.mtu[u.Device] = u.MTU
+		d.uplink, d.mtu, r.uplinks = &x, u.MTU, append(r.uplinks, d)
 		for _, a := range x.addresses {
-			r.local[a.Addr()] = u.Device
+			r.local[a.Addr()] = d
 			r.connected(a, u.Device)
 		}
 		for _, g := range x.gateways {
@@ -251,32 +250,29 @@ func (r *router) settings() {
 		}
 		switch setting {
 		case "rp_filter":
-			r.strict[device] = x.Value == "1"
+			r.has(device).strict = x.Value == "1"
 		case "accept_local":
-			r.accepts[device] = x.Value == "1"
+			r.has(device).accepts = x.Value == "1"
 		}
 	}
 }
 
-// deadOf returns which devices of a router are dead, asked once.
-func deadOf(s *state.Router, dead func(site, device string) bool) func(device string) bool {
-	devices := map[string]bool{}
-	ask := func(device string) {
-		if dead != nil && dead(s.Site, device) {
-			devices[device] = true
-		}
+// meet finds out which devices of a router are dead.
+func (r *router) meet(dead func(site, device string) bool) {
+	if dead == nil {
+		return
 	}
-	ask("")
-	for i := range s.Interfaces {
-		ask(s.Interfaces[i].Name)
+	r.dead = dead(r.name, "")
+	ask := func(device string) { r.has(device).dead = dead(r.name, device) }
+	for i := range r.state.Interfaces {
+		ask(r.state.Interfaces[i].Name)
 	}
-	for i := range s.LANs {
-		ask(s.LANs[i].Device)
+	for i := range r.state.LANs {
+		ask(r.state.LANs[i].Device)
 	}
-	for i := range s.Uplinks {
-		ask(s.Uplinks[i].Device)
+	for i := range r.state.Uplinks {
+		ask(r.state.Uplinks[i].Device)
 	}
-	return func(device string) bool { return len(devices) > 0 && devices[device] }
 }
 
 // prepare finds out once what all walks would.
@@ -284,7 +280,7 @@ func (n *Network) prepare() {
 	for _, name := range n.names {
 		r := n.routers[name]
 		for a, device := range r.local {
-			if r.outward(device) {
+			if device.outward() {
 				n.owners[a] = append(n.owners[a], owner{r, device, r.subnet(device, a)})
 			}
 		}
@@ -298,26 +294,15 @@ func (n *Network) prepare() {
 	w := &walk{n: n}
 	for _, name := range n.names {
 		r := n.routers[name]
-		for device, links := range r.links {
-			for i := range links {
-				if l := &links[i]; l.to != nil && l.device != "" {
-					l.carries = w.outer(r, device, l)
+		for _, d := range r.devices {
+			for i := range d.links {
+				if l := &d.links[i]; l.to != nil && l.device != nil {
+					l.carries = w.outer(r, d, l)
 				}
 			}
 		}
 	}
 }
-
-// gone reports whether the routes by a device are gone: it is down, or a tunnel that is said not to work.
-// Those by one that has lost its carrier stay (fib_table_lookup in net/ipv4/fib_trie.c).
-func (r *router) gone(device string) bool {
-	f := r.interfaces[device]
-	return f != nil && (f.Down || r.dead(device))
-}
-
-// up reports whether a device can carry packets. What a check finds out about an uplink lies farther
-// off: its wire works, with whoever else is on that.
-func (r *router) up(device string) bool { return !r.dead(device) || r.checked[device] }
 
 // Public returns an address by which a site is reached from outside, as far as it is known.
 func (n *Network) Public(site string) (netip.Addr, bool) {
@@ -326,7 +311,8 @@ func (n *Network) Public(site string) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	a := endpoint(r)
-	for _, u := range r.uplinks {
+	for _, d := range r.uplinks {
+		u := d.uplink
 		if u.public.IsValid() && slices.ContainsFunc(u.addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
 			a = u.public // there is a NAT before it
 		}

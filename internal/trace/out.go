@@ -10,78 +10,78 @@ import (
 
 // leaves hands a packet to a device.
 func (w *walk) leaves(r *router, p *packet, to way) {
-	device := to.route.Device
-	if !r.up(device) {
-		w.loses(r, Leaves, p, fmt.Sprintf("%s has no carrier", device), "")
+	out := to.route.out
+	if !out.up() {
+		w.loses(r, Leaves, p, fmt.Sprintf("%s has no carrier", out.name), "")
 		return
 	}
 	o := w.neighbour(r, p, to)
-	if o.router != nil && (o.router.dead("") || !o.router.up(o.device)) { // it answers no ARP
-		w.loses(r, Leaves, p, fmt.Sprintf("nobody answers at %s on %s: %s's %s is down", to.next(p), device, o.router.name, o.device), "")
+	if o.router != nil && (o.router.dead || !o.device.up()) { // it answers no ARP
+		w.loses(r, Leaves, p, fmt.Sprintf("nobody answers at %s on %s: %s's %s is down", to.next(p), out.name, o.router.name, o.device.name), "")
 		if w.record {
-			w.steps[len(w.steps)-1].Device = device // as long as its ARP remembers, it is handed there
+			w.steps[len(w.steps)-1].Device = out.name // as long as its ARP remembers, it is handed there
 		}
 		return
 	}
 	if w.record {
-		w.note(r, Step{Stage: Leaves, Device: device, Text: "oif " + device}, p)
+		w.note(r, Step{Stage: Leaves, Device: out.name, Text: "oif " + out.name}, p)
 	}
-	w.hops = append(w.hops, Hop{Router: r.name, Device: device, Src: p.Src, Dst: p.Dst, Port: p.DstPort})
-	u := r.uplinks[device]
+	w.hops = append(w.hops, Hop{Router: r.name, Device: out.name, Src: p.Src, Dst: p.Dst, Port: p.DstPort})
 	switch {
-	case r.links[device] != nil:
-		w.tunnels(r, p, device)
+	case out.links != nil:
+		w.tunnels(r, p, out)
 	case o.router != nil:
 		w.arrives(o.router, p, o.device)
-	case to.route.Gateway.IsValid() && u != nil:
-		w.provider(r, p, u)
+	case to.route.Gateway.IsValid() && out.uplink != nil:
+		w.provider(r, p, out)
 	case to.route.Gateway.IsValid():
-		w.loses(r, Leaves, p, fmt.Sprintf("nobody of the network is at %s on %s", to.route.Gateway, device), "")
+		w.loses(r, Leaves, p, fmt.Sprintf("nobody of the network is at %s on %s", to.route.Gateway, out.name), "")
 	default:
-		w.onLink(r, p, device)
+		w.onLink(r, p, out)
 	}
 }
 
 // neighbour is the router to which a packet is handed on what is no tunnel, if it is one of the network.
 func (w *walk) neighbour(r *router, p *packet, to way) owner {
-	device, next := to.route.Device, to.next(p)
-	if !r.outward(device) {
+	out, next := to.route.out, to.next(p)
+	if !out.outward() {
 		return owner{}
 	}
-	o := w.n.other(r, device, next)
+	o := w.n.other(r, out, next)
 	if !to.route.Gateway.IsValid() {
 		return o
 	}
-	if o.router != nil && to.route.Table == mainTable && private(next) && o.router.uplinks[o.device] != nil {
+	if o.router != nil && to.route.Table == mainTable && private(next) && o.device.uplink != nil {
 		o = owner{} // it has the address of somebody's gateway, in another home
 	}
 	for _, named := range []map[netip.Addr]learned.End{r.next, w.n.local} {
 		if at, known := named[next]; known && o.router == nil {
-			o = owner{router: w.n.routers[at.Site], device: at.Device}
+			o.router = w.n.routers[at.Site]
+			o.device = o.router.device(at.Device)
 		}
 	}
 	return o
 }
 
 // onLink hands a packet to who has its address on a device, and is no router of the network.
-func (w *walk) onLink(r *router, p *packet, device string) {
+func (w *walk) onLink(r *router, p *packet, out *netdev) {
 	for _, l := range r.lans {
-		if l.device == device && l.prefix.Contains(p.Dst) {
+		if l.device == out && l.prefix.Contains(p.Dst) {
 			w.delivers(r, p, Place{Kind: Host, Site: r.name, Addr: p.Dst})
 			return
 		}
 	}
-	if r.uplinks[device] != nil {
+	if out.uplink != nil {
 		w.delivers(r, p, Place{Kind: Internet, Addr: p.Dst})
 		return
 	}
-	w.loses(r, Leaves, p, fmt.Sprintf("nobody has %s on %s", p.Dst, device), "")
+	w.loses(r, Leaves, p, fmt.Sprintf("nobody has %s on %s", p.Dst, out.name), "")
 }
 
 // sends has a router itself send a packet. Its source may be open until its way is known.
 func (w *walk) sends(r *router, p *packet, out string) {
 	to := w.lookup(r, p, "lo", out)
-	if to.local != "" {
+	if to.local != nil {
 		if !p.Src.IsValid() {
 			p.Src = p.Dst // of itself it asks with the address that it asks
 		}
@@ -93,7 +93,7 @@ func (w *walk) sends(r *router, p *packet, out string) {
 	}
 	if !p.Src.IsValid() {
 		if p.Src = to.route.PrefSrc; !p.Src.IsValid() {
-			p.Src = r.addressOn(to.route.Device, to.next(p))
+			p.Src = r.addressOn(to.route.out, to.next(p))
 		}
 		if !p.Src.IsValid() {
 			w.loses(r, RouteStage, p, fmt.Sprintf("the router has no address for %s", to.route.Device), "")
@@ -101,16 +101,16 @@ func (w *walk) sends(r *router, p *packet, out string) {
 		}
 	}
 	// Its program is refused before it is a packet at all (ip_append_data in net/ipv4/ip_output.c).
-	if !w.fits(r, p, to.route.Device, nil, false) {
+	if !w.fits(r, p, to.route.out, nil, false) {
 		return
 	}
 	e, reply, st := w.connection(r, p)
 	mark, dst := p.Mark, p.Dst
-	if !w.hook(r, ruleset.Output, p, e, reply, st, "", to.route.Device) {
+	if !w.hook(r, ruleset.Output, p, e, reply, st, nil, to.route.out) {
 		return
 	}
 	if p.Mark != mark || p.Dst != dst {
-		if to = w.lookup(r, p, "lo", out); to.local != "" {
+		if to = w.lookup(r, p, "lo", out); to.local != nil {
 			w.delivers(r, p, Place{Kind: Router, Site: r.name, Addr: p.Dst})
 			return
 		}
@@ -118,7 +118,7 @@ func (w *walk) sends(r *router, p *packet, out string) {
 			return
 		}
 	}
-	if w.next = to.next(p); w.hook(r, ruleset.Postrouting, p, e, reply, st, "", to.route.Device) {
+	if w.next = to.next(p); w.hook(r, ruleset.Postrouting, p, e, reply, st, nil, to.route.out) {
 		e.placed = true
 		w.leaves(r, p, to)
 	}

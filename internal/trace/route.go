@@ -12,15 +12,21 @@ import (
 	"tombolo/internal/state"
 )
 
-// fib is one routing table in one family.
-type fib struct {
-	routes bart.Table[[]*state.Route] // of one destination: narrower sources first, then by rising metric
+// route is one with its device; of a type that has none, one without a name.
+type route struct {
+	*state.Route
+	out *netdev
 }
 
-func (f *fib) add(r *state.Route) {
+// fib is one routing table in one family.
+type fib struct {
+	routes bart.Table[[]route] // of one destination: narrower sources first, then by rising metric
+}
+
+func (f *fib) add(r route) {
 	at, _ := f.routes.Get(r.Dst)
 	at = append(at, r)
-	slices.SortStableFunc(at, func(a, b *state.Route) int {
+	slices.SortStableFunc(at, func(a, b route) int {
 		return cmp.Or(cmp.Compare(bitsOf(b.Src), bitsOf(a.Src)), cmp.Compare(a.Metric, b.Metric))
 	})
 	f.routes.Insert(r.Dst, at)
@@ -36,13 +42,14 @@ func bitsOf(p netip.Prefix) int {
 // lookup returns the route to a destination for a source: of the longest destinations first, of
 // those with sources the ones that the source lies in (fib6_table_lookup in net/ipv6/route.c).
 // With several of one key it is a multipath route, of which hops returns all.
-func (f *fib) lookup(src, dst netip.Addr, alive func(*state.Route) bool) (r *state.Route, hops []*state.Route) {
+func (f *fib) lookup(src, dst netip.Addr) (r *route, hops []route) {
 	if f == nil {
 		return nil, nil
 	}
-	pick := func(at []*state.Route) (*state.Route, []*state.Route) {
-		for i, r := range at {
-			if r.Src.IsValid() && !r.Src.Contains(src) || !alive(r) {
+	pick := func(at []route) (*route, []route) {
+		for i := range at {
+			r := &at[i]
+			if r.Src.IsValid() && !r.Src.Contains(src) {
 				continue
 			}
 			n := i + 1
@@ -68,17 +75,26 @@ func (f *fib) lookup(src, dst netip.Addr, alive func(*state.Route) bool) (r *sta
 	return nil, nil
 }
 
-// rule is a policy rule with the table that it leads to.
+// rule is a policy rule with the table that it leads to. It begins with what most are about.
 type rule struct {
-	state.Rule
-	fib *fib
+	mark, mask uint32
+	more       bool // it is about more than a mark
+	fib        *fib
+	*state.Rule
+}
+
+func newRule(r *state.Rule) rule {
+	more := r.From.IsValid() || r.To.IsValid() || r.IIF != "" || r.OIF != "" || r.IPProto != 0 || r.DPort != 0
+	return rule{mark: r.Mark, mask: r.Mask, more: more, Rule: r}
 }
 
 // matches reports whether a rule is about a packet, and if not, why.
 func (r *rule) matches(p *packet, iif, oif string) (bool, string) {
 	switch {
-	case r.Mask != 0 && p.Mark&r.Mask != r.Mark:
+	case r.mask != 0 && p.Mark&r.mask != r.mark:
 		return false, "the packet's mark is not that"
+	case !r.more:
+		return true, ""
 	case r.From.IsValid() && !r.From.Contains(p.Src):
 		return false, "the source is not in it"
 	case r.To.IsValid() && !r.To.Contains(p.Dst):
@@ -97,10 +113,10 @@ func (r *rule) matches(p *packet, iif, oif string) (bool, string) {
 
 // way is the result of a route lookup.
 type way struct {
-	route *state.Route   // nil: there is none
-	hops  []*state.Route // several of a multipath route
+	route *route  // nil: there is none
+	hops  []route // several of a multipath route
 	rule  *rule
-	local string // the device whose address it is
+	local *netdev // whose address it is
 }
 
 // next is the address to which a packet is handed.
@@ -116,14 +132,14 @@ func (t way) next(p *packet) netip.Addr {
 func (w *walk) lookup(r *router, p *packet, iif, oif string) way {
 	if device, ok := r.local[p.Dst]; ok {
 		w.step(r, RouteStage, p, func() (string, string) {
-			return "lookup local", fmt.Sprintf("%s is the router's own, on %s", p.Dst, device)
+			return "lookup local", fmt.Sprintf("%s is the router's own, on %s", p.Dst, device.name)
 		})
 		return way{local: device}
 	}
 	if r.broadcasts[p.Dst] {
 		x := &state.Route{Table: localTable, Dst: netip.PrefixFrom(p.Dst, 32), Type: broadcast}
 		w.step(r, RouteStage, p, func() (string, string) { return describeRoute(x), "" })
-		return way{route: x, hops: []*state.Route{x}}
+		return way{route: &route{Route: x}}
 	}
 	rules := r.rules[family(p.Dst)]
 	for k := range rules {
@@ -133,10 +149,10 @@ func (w *walk) lookup(r *router, p *packet, iif, oif string) way {
 			continue
 		}
 		if x.Action != state.Lookup {
-			w.step(r, Rule, p, func() (string, string) { return describeRule(&x.Rule), "the lookup ends here" })
+			w.step(r, Rule, p, func() (string, string) { return describeRule(x.Rule), "the lookup ends here" })
 			return way{rule: x}
 		}
-		found, hops := x.fib.lookup(p.Src, p.Dst, func(t *state.Route) bool { return !r.gone(t.Device) })
+		found, hops := x.fib.lookup(p.Src, p.Dst)
 		switch {
 		case found == nil:
 			w.passed(r, p, x, "the table has no way there")
@@ -149,12 +165,12 @@ func (w *walk) lookup(r *router, p *packet, iif, oif string) way {
 			continue
 		}
 		if len(hops) > 1 && w.depth == 0 {
-			found = hops[w.choose(len(hops))]
+			found = &hops[w.choose(len(hops))]
 			c := &w.choices[w.chosen-1]
 			c.router, c.device = r.name, found.Device
 		}
-		w.step(r, Rule, p, func() (string, string) { return describeRule(&x.Rule), "" })
-		w.step(r, RouteStage, p, func() (string, string) { return describeRoute(found), whyRoute(found, hops) })
+		w.step(r, Rule, p, func() (string, string) { return describeRule(x.Rule), "" })
+		w.step(r, RouteStage, p, func() (string, string) { return describeRoute(found.Route), whyRoute(found.Route, hops) })
 		return way{route: found, hops: hops, rule: x}
 	}
 	return way{}
@@ -237,7 +253,7 @@ func describeRoute(r *state.Route) string {
 	return b.String()
 }
 
-func whyRoute(r *state.Route, hops []*state.Route) string {
+func whyRoute(r *state.Route, hops []route) string {
 	if len(hops) > 1 {
 		names := make([]string, len(hops))
 		for i, h := range hops {

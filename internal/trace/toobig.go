@@ -19,14 +19,14 @@ const toldAtOnce = "its sender is told at once, and sends less"
 
 // fits reports whether a packet fits the device by which it is to leave. Packets are not to be
 // taken apart on their way, as those of IPv6 and of all who look for the path's MTU.
-func (w *walk) fits(r *router, p *packet, device string, e *entry, reply bool) bool {
-	mtu := r.mtu[device]
+func (w *walk) fits(r *router, p *packet, out *netdev, e *entry, reply bool) bool {
+	mtu := out.mtu
 	if mtu == 0 || p.Size == 0 || w.depth > 0 {
 		return true
 	}
 	if p.Size <= mtu {
 		w.step(r, MTU, p, func() (string, string) {
-			return fmt.Sprintf("%d bytes fit %s, whose MTU is %d", p.Size, device, mtu), ""
+			return fmt.Sprintf("%d bytes fit %s, whose MTU is %d", p.Size, out.name, mtu), ""
 		})
 		return true
 	}
@@ -36,7 +36,7 @@ func (w *walk) fits(r *router, p *packet, device string, e *entry, reply bool) b
 	} else {
 		w.stuck = stuck{r, *p, mtu, e, reply}
 	}
-	w.loses(r, MTU, p, fmt.Sprintf("%d bytes do not fit %s, whose MTU is %d", p.Size, device, mtu), hint)
+	w.loses(r, MTU, p, fmt.Sprintf("%d bytes do not fit %s, whose MTU is %d", p.Size, out.name, mtu), hint)
 	return false
 }
 

@@ -123,7 +123,7 @@ func (w *walk) begins(from Place, p *packet) {
 		w.loses(r, Arrives, p, fmt.Sprintf("%s is in no LAN of %s", p.Src, from.Site), "")
 	case Router:
 		r := w.n.routers[from.Site]
-		if r.dead("") {
+		if r.dead {
 			w.loses(r, Leaves, p, "it is down", "")
 			return
 		}
@@ -193,11 +193,11 @@ func (w *walk) fromDevice(d *roamer, p *packet) {
 		w.loses(nil, Outer, p, fmt.Sprintf("no uplink of %s works, where it enters", d.door.name), "")
 		return
 	}
-	if x := chosen(d.door.links[d.device], p.Src); x == nil || x.roamer != d {
-		w.loses(d.door, AllowedIPs, p, fmt.Sprintf("%s does not take %s from %s", d.device, p.Src, d.name), "")
+	if x := chosen(d.device.links, p.Src); x == nil || x.roamer != d {
+		w.loses(d.door, AllowedIPs, p, fmt.Sprintf("%s does not take %s from %s", d.device.name, p.Src, d.name), "")
 		return
 	}
-	if mtu := d.door.mtu[d.device]; mtu > 0 && p.Size > mtu { // both ends have the same
+	if mtu := d.device.mtu; mtu > 0 && p.Size > mtu { // both ends have the same
 		w.loses(nil, MTU, p, fmt.Sprintf("%d bytes do not fit the tunnel of %s, whose MTU is %d", p.Size, d.name, mtu), toldAtOnce)
 		return
 	}

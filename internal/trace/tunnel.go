@@ -11,13 +11,13 @@ import (
 
 // tunnels hands a packet to a tunnel: its peer is the one whose AllowedIPs have the destination,
 // and the other end takes it if the sender's AllowedIPs there have the source.
-func (w *walk) tunnels(r *router, p *packet, device string) {
-	l := chosen(r.links[device], p.Dst)
+func (w *walk) tunnels(r *router, p *packet, out *netdev) {
+	l := chosen(out.links, p.Dst)
 	if l == nil {
-		w.loses(r, AllowedIPs, p, fmt.Sprintf("no peer of %s has %s among its AllowedIPs", device, p.Dst), "")
+		w.loses(r, AllowedIPs, p, fmt.Sprintf("no peer of %s has %s among its AllowedIPs", out.name, p.Dst), "")
 		return
 	}
-	w.step(r, AllowedIPs, p, func() (string, string) { return fmt.Sprintf("%s: peer %s", device, l.peer.Name), "" })
+	w.step(r, AllowedIPs, p, func() (string, string) { return fmt.Sprintf("%s: peer %s", out.name, l.peer.Name), "" })
 	if l.roamer != nil {
 		w.toDevice(r, p, l)
 		return
@@ -26,18 +26,18 @@ func (w *walk) tunnels(r *router, p *packet, device string) {
 	case l.down && l.to == nil:
 		w.loses(r, Outer, p, fmt.Sprintf("%s is at no door", r.name), "")
 		return
-	case l.to == nil || l.device == "":
-		w.loses(r, AllowedIPs, p, fmt.Sprintf("peer %s of %s is no router of this network", l.peer.Name, device), "")
+	case l.to == nil || l.device == nil:
+		w.loses(r, AllowedIPs, p, fmt.Sprintf("peer %s of %s is no router of this network", l.peer.Name, out.name), "")
 		return
 	case l.down:
 		w.loses(r, Outer, p, fmt.Sprintf("the link to %s carries nothing", l.to.name), "")
 		return
 	}
-	if (w.record || !l.carries) && !w.outer(r, device, l) {
+	if (w.record || !l.carries) && !w.outer(r, out, l) {
 		return
 	}
-	if x := chosen(l.to.links[l.device], p.Src); x == nil || x.to != r {
-		w.loses(l.to, AllowedIPs, p, fmt.Sprintf("%s does not take %s from %s", l.device, p.Src, r.name), "")
+	if x := chosen(l.device.links, p.Src); x == nil || x.to != r {
+		w.loses(l.to, AllowedIPs, p, fmt.Sprintf("%s does not take %s from %s", l.device.name, p.Src, r.name), "")
 		return
 	}
 	w.arrives(l.to, p, l.device)
@@ -82,7 +82,7 @@ func (w *walk) toDevice(r *router, p *packet, l *link) {
 
 // outer walks a tunnel's own packet as far as the provider: it may find no way, or one into a
 // tunnel.
-func (w *walk) outer(r *router, device string, l *link) bool {
+func (w *walk) outer(r *router, tunnel *netdev, l *link) bool {
 	to := endpoint(l.to)
 	switch {
 	case l.to.cut:
@@ -91,55 +91,57 @@ func (w *walk) outer(r *router, device string, l *link) bool {
 	case !to.IsValid():
 		return true // by what they are joined the file does not say
 	}
-	wg := r.interfaces[device].WireGuard
+	wg := tunnel.made.WireGuard
 	p := &packet{Packet: Packet{Dst: to, Protocol: UDP, SrcPort: wg.ListenPort, DstPort: listens(l), Mark: wg.FwMark}}
 	w.depth++
 	defer func() { w.depth-- }()
 	found := w.lookup(r, p, "lo", "")
 	switch {
-	case found.local != "" || found.route == nil || found.route.Type != state.Unicast:
+	case found.local != nil || found.route == nil || found.route.Type != state.Unicast:
 		if len(r.uplinks) == 0 {
 			return true
 		}
 		w.loses(r, Outer, p, fmt.Sprintf("the tunnel's own packet has no way to %s", to), "")
 		return false
-	case r.links[found.route.Device] != nil:
+	case found.route.out.links != nil:
 		w.loses(r, Outer, p, fmt.Sprintf("the tunnel's own packet would go into the tunnel %s", found.route.Device), "")
 		return false
 	}
-	out := found.route.Device
+	out := found.route.out
 	if p.Src = found.route.PrefSrc; !p.Src.IsValid() {
 		p.Src = r.addressOn(out, found.next(p))
 	}
-	if u := r.uplinks[out]; u != nil && r.dead(out) {
-		w.loses(r, Outer, p, fmt.Sprintf("the provider on %s is dead", out), "")
+	if out.uplink != nil && out.dead {
+		w.loses(r, Outer, p, fmt.Sprintf("the provider on %s is dead", out.name), "")
 		return false
 	}
 	w.next = found.next(p)
 	e := w.conns.begin(r, p.tuple())
-	if !w.hook(r, ruleset.Output, p, e, false, "new", "", out) || !w.hook(r, ruleset.Postrouting, p, e, false, "new", "", out) {
+	if !w.hook(r, ruleset.Output, p, e, false, "new", nil, out) || !w.hook(r, ruleset.Postrouting, p, e, false, "new", nil, out) {
 		return false
 	}
 	e.placed = true
-	if u := r.uplinks[out]; u != nil && u.hides(p) {
+	if u := out.uplink; u != nil && u.hides(p) {
 		w.translates(r, p, u)
 	}
 	w.depth-- // it is a line of its own
-	w.step(r, Outer, p, func() (string, string) { return fmt.Sprintf("udp to %s by %s", to, out), "the tunnel's own packet" })
+	w.step(r, Outer, p, func() (string, string) {
+		return fmt.Sprintf("udp to %s by %s", to, out.name), "the tunnel's own packet"
+	})
 	w.depth++
 	return true
 }
 
 // listens is the port of a link's other end.
 func listens(l *link) uint16 {
-	return l.to.interfaces[l.device].WireGuard.ListenPort
+	return l.device.made.WireGuard.ListenPort
 }
 
 // endpoint is an address of a router that packets from outside reach, if it has one.
 func endpoint(r *router) netip.Addr {
-	for _, u := range r.state.Uplinks {
-		x := r.uplinks[u.Device]
-		if x == nil || r.dead(u.Device) || len(x.addresses) == 0 {
+	for _, d := range r.uplinks {
+		x := d.uplink
+		if d.dead || len(x.addresses) == 0 {
 			continue
 		}
 		i := slices.IndexFunc(x.addresses, func(a netip.Prefix) bool { return a.Addr().Is4() })

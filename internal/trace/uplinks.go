@@ -62,7 +62,7 @@ func (n *Network) hide(public func(site, device string) netip.Addr) {
 	for _, name := range n.names {
 		r := n.routers[name]
 		for _, u := range r.state.Uplinks {
-			x := r.uplinks[u.Device]
+			x := r.device(u.Device).uplink
 			if x == nil || x.leased || !slices.ContainsFunc(x.addresses, func(a netip.Prefix) bool { return private(a.Addr()) }) {
 				continue
 			}
@@ -90,7 +90,8 @@ func cutOff(w *learned.World) func(site string) bool {
 
 // leased reports whether an address stands for one that is not known.
 func (r *router) leased(a netip.Addr) bool {
-	for _, u := range r.uplinks {
+	for _, d := range r.uplinks {
+		u := d.uplink
 		if u.leased && slices.ContainsFunc(u.addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
 			return true
 		}

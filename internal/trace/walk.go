@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"tombolo/internal/state"
 	"tombolo/internal/trace/ruleset"
 )
 
@@ -46,7 +45,7 @@ type walk struct {
 	at    struct {
 		router *router
 		packet *packet
-		device string
+		device *netdev
 	}
 
 	choices []choice // between next hops, in the order in which they come up
@@ -82,7 +81,7 @@ func (w *walk) step(r *router, stage Stage, p *packet, text func() (text, why st
 
 func (w *walk) passed(r *router, p *packet, x *rule, why string) {
 	if w.record {
-		w.note(r, Step{Stage: Rule, Text: describeRule(&x.Rule), Why: why, Passed: true}, p)
+		w.note(r, Step{Stage: Rule, Text: describeRule(x.Rule), Why: why, Passed: true}, p)
 	}
 }
 
@@ -127,50 +126,50 @@ func (p Place) String() string {
 }
 
 // arrives takes a packet that comes to a router by a device.
-func (w *walk) arrives(r *router, p *packet, device string) {
+func (w *walk) arrives(r *router, p *packet, in *netdev) {
 	if w.left--; w.left < 0 {
 		w.loses(r, RouteStage, p, "it goes round until its TTL is spent", "")
 		return
 	}
-	if r.dead("") || !r.up(device) {
-		w.loses(r, Arrives, p, fmt.Sprintf("%s is down", device), "")
+	if r.dead || !in.up() {
+		w.loses(r, Arrives, p, fmt.Sprintf("%s is down", in.name), "")
 		return
 	}
 	p.Mark = 0
 	if w.record {
-		w.note(r, Step{Stage: Arrives, Device: device, Text: "iif " + device}, p)
+		w.note(r, Step{Stage: Arrives, Device: in.name, Text: "iif " + in.name}, p)
 	}
 	e, reply, state := w.connection(r, p)
-	if !w.hook(r, ruleset.Prerouting, p, e, reply, state, device, "") {
+	if !w.hook(r, ruleset.Prerouting, p, e, reply, state, in, nil) {
 		return
 	}
-	if !w.sourceIsRight(r, p, device) {
+	if !w.sourceIsRight(r, p, in) {
 		return
 	}
-	to := w.lookup(r, p, device, "")
-	if to.local != "" {
-		if w.hook(r, ruleset.Input, p, e, reply, state, device, "") {
+	to := w.lookup(r, p, in.name, "")
+	if to.local != nil {
+		if w.hook(r, ruleset.Input, p, e, reply, state, in, nil) {
 			w.translateKnown(r, ruleset.Input, p, e, reply, state) // after what filters it (nf_nat_core.c)
 			e.placed = true
 			w.delivers(r, p, Place{Kind: Router, Site: r.name, Addr: p.Dst})
 		}
 		return
 	}
-	w.forwards(r, p, e, reply, state, device, to)
+	w.forwards(r, p, e, reply, state, in, to)
 }
 
 // forwards hands a packet on by a way.
-func (w *walk) forwards(r *router, p *packet, e *entry, reply bool, state, device string, to way) {
+func (w *walk) forwards(r *router, p *packet, e *entry, reply bool, state string, in *netdev, to way) {
 	if !w.leads(r, p, to) {
 		return
 	}
-	out := to.route.Device
+	out := to.route.out
 	// Before the rules of forward (ip_forward in net/ipv4/ip_forward.c, ip6_forward in net/ipv6/ip6_output.c).
 	if !w.fits(r, p, out, e, reply) {
 		return
 	}
 	w.next = to.next(p)
-	if !w.hook(r, ruleset.Forward, p, e, reply, state, device, out) || !w.hook(r, ruleset.Postrouting, p, e, reply, state, device, out) {
+	if !w.hook(r, ruleset.Forward, p, e, reply, state, in, out) || !w.hook(r, ruleset.Postrouting, p, e, reply, state, in, out) {
 		return
 	}
 	e.placed = true
@@ -181,7 +180,7 @@ func (w *walk) forwards(r *router, p *packet, e *entry, reply bool, state, devic
 func (w *walk) leads(r *router, p *packet, to way) bool {
 	switch {
 	case to.route == nil && to.rule != nil:
-		w.loses(r, Rule, p, describeRule(&to.rule.Rule), w.n.whyNoWay(r, p, to))
+		w.loses(r, Rule, p, describeRule(to.rule.Rule), w.n.whyNoWay(r, p, to))
 		return false
 	case to.route == nil:
 		w.loses(r, RouteStage, p, "no rule leads to a way there", w.n.whyNoWay(r, p, to))
@@ -190,7 +189,7 @@ func (w *walk) leads(r *router, p *packet, to way) bool {
 		w.loses(r, RouteStage, p, fmt.Sprintf("%s is the broadcast address of a LAN, or the LAN itself", p.Dst), "")
 		return false
 	case to.route.Type != "unicast":
-		w.loses(r, RouteStage, p, describeRoute(to.route)+" in table "+tableName(to.route.Table), w.n.whyNoWay(r, p, to))
+		w.loses(r, RouteStage, p, describeRoute(to.route.Route)+" in table "+tableName(to.route.Table), w.n.whyNoWay(r, p, to))
 		return false
 	}
 	return true
@@ -230,7 +229,7 @@ func (w *walk) connection(r *router, p *packet) (e *entry, reply bool, state str
 }
 
 // hook has the ruleset and conntrack look at a packet, and reports whether it goes on.
-func (w *walk) hook(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, state, in, out string) bool {
+func (w *walk) hook(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, state string, in, out *netdev) bool {
 	if h != ruleset.Input {
 		w.translateKnown(r, h, p, e, reply, state)
 	}
@@ -238,11 +237,10 @@ func (w *walk) hook(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, 
 		return true
 	}
 	x, c := &w.seen, &w.conn
-	*x = ruleset.Packet{
-		Src: p.Src, Dst: p.Dst, Protocol: p.wire(), SPort: p.SrcPort, DPort: p.DstPort, IIF: in, OIF: out, Mark: p.Mark,
-		SYN: p.Protocol == TCP, ACK: p.Protocol == TCP && p.Reply, ICMPType: p.icmpType(),
-	}
-	*c = ruleset.Conn{State: state, Reply: reply, Mark: e.mark, DNAT: e.dnat(), SNAT: e.snat(), OrigSrc: e.original.src, OrigDst: e.original.dst}
+	x.Src, x.Dst, x.Protocol, x.SPort, x.DPort, x.Mark = p.Src, p.Dst, p.wire(), p.SrcPort, p.DstPort, p.Mark
+	x.SYN, x.ACK, x.ICMPType = p.Protocol == TCP, p.Protocol == TCP && p.Reply, p.icmpType()
+	x.IIF, x.OIF = in.named(), out.named()
+	c.State, c.Reply, c.Mark, c.DNAT, c.SNAT, c.OrigSrc, c.OrigDst = state, reply, e.mark, e.dnat(), e.snat(), e.original.src, e.original.dst
 	result := r.table.Run(h, x, c, w.env(r, p, in), w.record)
 	if c.Mark != e.mark || x.Mark != p.Mark {
 		p.Mark, e.mark = x.Mark, c.Mark
@@ -264,7 +262,7 @@ func (w *walk) hook(r *router, h ruleset.Hook, p *packet, e *entry, reply bool, 
 }
 
 // env answers what a ruleset asks of a router. Its functions are made once for each walk.
-func (w *walk) env(r *router, p *packet, in string) ruleset.Env {
+func (w *walk) env(r *router, p *packet, in *netdev) ruleset.Env {
 	w.at.router, w.at.packet, w.at.device = r, p, in
 	if w.asked.Local == nil {
 		w.asked.Local = func(a netip.Addr) bool { _, own := w.at.router.local[a]; return own }
@@ -310,7 +308,7 @@ func addrPort(a netip.Addr, port uint16) string {
 
 // addressOn is the address that the router has on a device: of several of a family the one in whose
 // subnet the next hop is, else the first (inet_select_addr in net/ipv4/devinet.c).
-func (r *router) addressOn(device string, next netip.Addr) netip.Addr {
+func (r *router) addressOn(d *netdev, next netip.Addr) netip.Addr {
 	var first netip.Addr
 	look := func(a netip.Addr, subnet netip.Prefix) bool {
 		if a.Is6() != next.Is6() || !a.IsValid() || a.IsLinkLocalUnicast() {
@@ -321,7 +319,7 @@ func (r *router) addressOn(device string, next netip.Addr) netip.Addr {
 		}
 		return subnet.Contains(next)
 	}
-	if u := r.uplinks[device]; u != nil {
+	if u := d.uplink; u != nil {
 		for _, a := range u.addresses {
 			if look(a.Addr(), a.Masked()) {
 				return first
@@ -329,15 +327,15 @@ func (r *router) addressOn(device string, next netip.Addr) netip.Addr {
 		}
 	}
 	for _, l := range r.lans {
-		if l.device == device && look(l.own, l.prefix) {
+		if l.device == d && look(l.own, l.prefix) {
 			return first
 		}
 	}
 	if first.IsValid() {
 		return first
 	}
-	if f := r.interfaces[device]; f != nil {
-		for _, a := range f.Addresses {
+	if d.made != nil {
+		for _, a := range d.made.Addresses {
 			if look(a.Addr(), a.Masked()) {
 				return first
 			}
@@ -348,23 +346,23 @@ func (r *router) addressOn(device string, next netip.Addr) netip.Addr {
 
 // sourceIsRight is the kernel's look at where a packet comes from (fib_validate_source in
 // net/ipv4/fib_frontend.c).
-func (w *walk) sourceIsRight(r *router, p *packet, device string) bool {
+func (w *walk) sourceIsRight(r *router, p *packet, in *netdev) bool {
 	if p.Src.Is6() {
 		return true
 	}
-	if _, own := r.local[p.Src]; own && !r.accepts[device] {
-		w.loses(r, Source, p, fmt.Sprintf("%s is the router's own address, and comes in by %s", p.Src, device), "")
+	if _, own := r.local[p.Src]; own && !in.accepts {
+		w.loses(r, Source, p, fmt.Sprintf("%s is the router's own address, and comes in by %s", p.Src, in.name), "")
 		return false
 	}
-	if r.strict[device] && !w.back(r, p, device) {
-		w.loses(r, Source, p, fmt.Sprintf("rp_filter: %s would not be answered by %s", p.Src, device), "")
+	if in.strict && !w.back(r, p, in) {
+		w.loses(r, Source, p, fmt.Sprintf("rp_filter: %s would not be answered by %s", p.Src, in.name), "")
 		return false
 	}
 	return true
 }
 
 // back reports whether what answers a packet leaves by the device that it came in by.
-func (w *walk) back(r *router, p *packet, device string) bool {
+func (w *walk) back(r *router, p *packet, in *netdev) bool {
 	record := w.record
 	w.record = false
 	w.depth++ // it goes nowhere: no next hop is chosen for it
@@ -372,5 +370,5 @@ func (w *walk) back(r *router, p *packet, device string) bool {
 	to := w.lookup(r, &answer, "lo", "")
 	w.record = record
 	w.depth--
-	return to.route != nil && slices.ContainsFunc(to.hops, func(h *state.Route) bool { return h.Device == device })
+	return to.route != nil && slices.ContainsFunc(to.hops, func(h route) bool { return h.out == in })
 }

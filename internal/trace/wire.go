@@ -10,16 +10,13 @@ import (
 // owner is a router that has an address, on which device, and in which subnet.
 type owner struct {
 	router *router
-	device string
+	device *netdev
 	subnet netip.Prefix // zero: that of a LAN which is mapped, and on nobody's wire
 }
 
-// outward reports whether a device is there without us.
-func (r *router) outward(device string) bool { return r.links[device] == nil }
-
 // other returns which other router has an address on the wire of a router's device: in a subnet that
 // both have there. Private subnets may be anybody's: of those that several have nobody can say.
-func (n *Network) other(r *router, device string, a netip.Addr) owner {
+func (n *Network) other(r *router, device *netdev, a netip.Addr) owner {
 	var found owner
 	for _, o := range n.owners[a] {
 		if o.router == r || !o.subnet.IsValid() || !r.shares(device, o.subnet) {
@@ -34,8 +31,8 @@ func (n *Network) other(r *router, device string, a netip.Addr) owner {
 }
 
 // shares reports whether a device has an address in a subnet.
-func (r *router) shares(device string, subnet netip.Prefix) bool {
-	if u := r.uplinks[device]; u != nil && slices.ContainsFunc(u.addresses, subnet.Overlaps) {
+func (r *router) shares(device *netdev, subnet netip.Prefix) bool {
+	if u := device.uplink; u != nil && slices.ContainsFunc(u.addresses, subnet.Overlaps) {
 		return true
 	}
 	return slices.ContainsFunc(r.lans, func(l lan) bool { return l.device == device && l.prefix.Overlaps(subnet) && !l.mapped })
@@ -48,7 +45,7 @@ func (r *router) maps(lan netip.Prefix) bool {
 }
 
 // subnet returns the one of a router's own address on a device that is there without us.
-func (r *router) subnet(device string, a netip.Addr) netip.Prefix {
+func (r *router) subnet(device *netdev, a netip.Addr) netip.Prefix {
 	for _, l := range r.lans {
 		switch {
 		case l.device != device || !l.prefix.Contains(a):
@@ -58,7 +55,7 @@ func (r *router) subnet(device string, a netip.Addr) netip.Prefix {
 			return l.prefix
 		}
 	}
-	if u := r.uplinks[device]; u != nil {
+	if u := device.uplink; u != nil {
 		for _, p := range u.addresses {
 			if p.Addr() == a {
 				return p.Masked()

@@ -13,7 +13,7 @@ func (p *parser) spans(w *words, l *lookup, value func() uint32) {
 		if !found || !l.field.ip4() && !l.field.ip6() || s.ip6 != l.field.ip6() {
 			w.unknown("a set that is known, of that family")
 		}
-		l.narrow, l.wide = s.narrow, s.wide
+		l.narrow, l.large = s.narrow, s.large
 		w.next()
 		return
 	}
@@ -48,16 +48,18 @@ func (p *parser) spans(w *words, l *lookup, value func() uint32) {
 	}
 	var err error
 	if l.ports {
-		l.boxes, err = newBoxes(pairs)
+		l.large = &large{}
+		l.large.boxes, err = newBoxes(pairs)
 	} else {
 		list, err = arrange(list, isMap)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		w.fail(start, "an element %v", err)
-	}
-	if l.field.ip6() {
-		l.wide = list
-	} else {
+	case l.ports:
+	case l.field.ip6():
+		l.large = &large{wide: list}
+	default:
 		l.narrow = narrowed(list)
 	}
 }

@@ -9,9 +9,9 @@ func (x *run) load(f field) (uint32, bool) {
 	p := x.p
 	switch f {
 	case saddr4:
-		return number4(x.src), !x.ip6
+		return x.src4, !x.ip6
 	case daddr4:
-		return number4(x.dst), !x.ip6
+		return x.dst4, !x.ip6
 	case iifname:
 		return x.in(), true
 	case oifname:
@@ -54,7 +54,7 @@ func (x *run) in() uint32 {
 	if x.iif == unknown {
 		x.iif = 0
 		if x.hook != Output {
-			x.iif = x.t.devices[x.p.IIF]
+			x.iif = x.t.number(x.p.IIF)
 		}
 	}
 	return x.iif
@@ -65,10 +65,17 @@ func (x *run) out() uint32 {
 	if x.oif == unknown {
 		x.oif = 0
 		if x.hook != Prerouting && x.hook != Input {
-			x.oif = x.t.devices[x.p.OIF]
+			x.oif = x.t.number(x.p.OIF)
 		}
 	}
 	return x.oif
+}
+
+func (t *Table) number(d Device) uint32 {
+	if d.number == 0 {
+		return t.devices[d.Name]
+	}
+	return d.number - 1
 }
 
 // broadcast is everybody's; that of a subnet is not known here.

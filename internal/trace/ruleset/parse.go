@@ -26,7 +26,7 @@ type set struct {
 	typed  bool
 	filled bool
 	narrow []span[uint32]
-	wide   []span[wide]
+	large  *large
 }
 
 // Parse reads the text of a table.
@@ -103,7 +103,7 @@ func (p *parser) readSet(w *words) {
 		var l lookup
 		l.field = f
 		p.spans(w, &l, nil)
-		p.set.narrow, p.set.wide, p.set.filled = l.narrow, l.wide, true
+		p.set.narrow, p.set.large, p.set.filled = l.narrow, l.large, true
 	default:
 		w.unknown("the end of the set")
 	}
@@ -208,11 +208,12 @@ func (p *parser) table() (*Table, error) {
 	// Of the same priority the one that was registered last comes first (nf_hook_entries_grow).
 	for _, c := range slices.Backward(p.order) {
 		if c.base != nil {
-			t.hooks[c.hook] = append(t.hooks[c.hook], c)
+			t.hooks[c.hook] = append(t.hooks[c.hook], hooked{c, c.base.nat, c.base.untraced})
 		}
 	}
+	short := newShortener(p.order)
 	for _, all := range t.hooks {
-		slices.SortStableFunc(all, func(a, b *chain) int {
+		slices.SortStableFunc(all, func(a, b hooked) int {
 			if a.core != b.core {
 				return a.core - b.core
 			}
@@ -221,6 +222,9 @@ func (p *parser) table() (*Table, error) {
 			}
 			return 0
 		})
+		for _, c := range all {
+			short.shorten(c.chain)
+		}
 	}
 	return t, nil
 }

@@ -10,6 +10,9 @@ type chain struct {
 	line  int // 0: jumped to, but not read yet
 	rules []rule
 	*base
+
+	all   []brief    // as they are run
+	short [2][]brief // by family: those that may do anything, for runs without steps
 }
 
 // base is what makes a chain a base chain.
@@ -57,25 +60,32 @@ type verdict struct {
 
 // test holds where the value of a selector is among those of a lookup, or with `not` is not.
 type test struct {
-	lookup
 	not bool
+	lookup
 }
 
 // lookup finds the value of a selector in spans, in those of the selector's width, or with the
 // port in boxes.
 type lookup struct {
 	selector
-	narrow []span[uint32]
-	wide   []span[wide]
-	boxes  *boxes
+	first, last uint32 // with only: those of the one span in narrow
+	narrow      []span[uint32]
+	large       *large // instead of narrow
+}
+
+// large are the spans of addresses of IPv6, and of addresses with ports.
+type large struct {
+	wide  []span[wide]
+	boxes *boxes
 }
 
 // selector is a value of the packet or its connection. All but addresses of IPv6 are numbers of
 // 32 bits, of which mask is looked at.
 type selector struct {
 	field field
-	mask  uint32
 	ports bool // and with it protocol and port
+	only  bool // see lookup
+	mask  uint32
 }
 
 // assignment sets a mark: mark & and | or.
@@ -112,14 +122,14 @@ type field uint8
 
 const (
 	nothing field = iota
-	saddr4
-	daddr4
 	saddr6
 	daddr6
-	originalSaddr4
-	originalDaddr4
 	originalSaddr6
 	originalDaddr6
+	saddr4
+	daddr4
+	originalSaddr4
+	originalDaddr4
 	iifname
 	oifname
 	mark
@@ -146,21 +156,9 @@ const (
 )
 
 // ip6 reports whether values are addresses of IPv6, which need two words.
-func (f field) ip6() bool {
-	switch f {
-	case saddr6, daddr6, originalSaddr6, originalDaddr6:
-		return true
-	}
-	return false
-}
+func (f field) ip6() bool { return saddr6 <= f && f <= originalDaddr6 }
 
-func (f field) ip4() bool {
-	switch f {
-	case saddr4, daddr4, originalSaddr4, originalDaddr4:
-		return true
-	}
-	return false
-}
+func (f field) ip4() bool { return saddr4 <= f && f <= originalDaddr4 }
 
 // The bits of ct state (NF_CT_STATE_BIT), ct status (IPS_…) and TCP's flags.
 const (

@@ -35,6 +35,13 @@ func (h Hook) String() string {
 	return hookNames[h]
 }
 
+// Device is one by its name. Those that Table.Device returns are found faster in that table, and must
+// not be given to another.
+type Device struct {
+	Name   string
+	number uint32 // of the table's, from 1; 0: it was not looked for
+}
+
 // Packet is what the rules look at. IIF and OIF count only in hooks in which the kernel knows
 // them.
 type Packet struct {
@@ -43,7 +50,7 @@ type Packet struct {
 	SPort, DPort uint16
 	ICMPType     uint8
 	SYN, ACK     bool
-	IIF, OIF     string
+	IIF, OIF     Device
 	Mark         uint32
 }
 
@@ -66,8 +73,14 @@ type Env struct {
 
 // Table is a table that was read. It does not change: any number may run it at once.
 type Table struct {
-	hooks   [len(hookNames)][]*chain
+	hooks   [len(hookNames)][]hooked
 	devices map[string]uint32 // numbers of the names that occur, from 1
+}
+
+// hooked is a base chain, and what is asked before it is run.
+type hooked struct {
+	*chain
+	nat, untraced bool
 }
 
 // Step is a rule that was looked at, or a base chain's policy that was applied.
@@ -78,8 +91,11 @@ type Step struct {
 	Matched bool
 }
 
+// Device returns one by its name.
+func (t *Table) Device(name string) Device { return Device{name, t.devices[name] + 1} }
+
 // Result is what becomes of a packet in a hook. Why is the step that said so: for "accept" that
-// of the last base chain.
+// of the last base chain, if steps were asked for.
 type Result struct {
 	Verdict string // accept, drop, reject
 	Why     Step

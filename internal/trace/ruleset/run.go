@@ -13,9 +13,12 @@ type run struct {
 	hook     Hook
 	state    uint32
 	src, dst netip.Addr // as translated by an earlier chain of the hook
+	src4     uint32     // as numbers, of IPv4
+	dst4     uint32
 	port     uint16
 	dnat     bool
 	ip6      bool
+	family   int    // 0: IPv4
 	iif, oif uint32 // numbers of the devices, unknown before they were asked for
 	record   bool
 	steps    []Step
@@ -37,7 +40,11 @@ func (t *Table) Run(h Hook, p *Packet, c *Conn, e Env, record bool) Result {
 		panic("ruleset: there is no " + h.String())
 	}
 	x := run{t: t, p: p, e: e, hook: h, state: stateInvalid, src: p.Src, dst: p.Dst, port: p.DPort, iif: unknown, oif: unknown, record: record}
-	x.ip6 = !p.Dst.Is4() && !p.Src.Is4()
+	if x.ip6 = !p.Dst.Is4() && !p.Src.Is4(); x.ip6 {
+		x.family = 1
+	} else {
+		x.src4, x.dst4 = number4(p.Src), number4(p.Dst)
+	}
 	if c != nil {
 		if x.state = stateOf(c.State); x.state != stateInvalid {
 			x.c = c
@@ -47,21 +54,26 @@ func (t *Table) Run(h Hook, p *Packet, c *Conn, e Env, record bool) Result {
 		x.steps = make([]Step, 0, 16)
 	}
 	out := Result{Verdict: verdictWords[accept]}
+	var last decision
 	for _, b := range t.hooks[h] {
 		if b.nat && (x.state != stateNew || x.nat != nil) {
 			continue
 		}
-		conn, state := x.c, x.state
 		if b.untraced {
+			conn, state := x.c, x.state
 			x.c, x.state = nil, stateInvalid
+			last = x.base(b.chain)
+			x.c, x.state = conn, state
+		} else {
+			last = x.base(b.chain)
 		}
-		did, why := x.base(b)
-		x.c, x.state = conn, state
-		out.Why = why
-		if did == drop || did == reject {
-			out.Verdict = verdictWords[did]
+		if last.action == drop || last.action == reject {
+			out.Verdict = verdictWords[last.action]
 			break
 		}
+	}
+	if last.chain != nil && (record || last.action != accept) {
+		out.Why = last.step()
 	}
 	out.Steps, out.NAT = x.steps, x.nat
 	return out
@@ -81,17 +93,30 @@ func stateOf(word string) uint32 {
 	panic("ruleset: no connection is " + word)
 }
 
-// base runs a base chain and returns what it does with the packet, and why.
-func (x *run) base(b *chain) (action, Step) {
-	did, in, r := x.chain(b)
-	if r != nil {
-		return did, Step{in.name, r.text, r.line, true}
+// decision is what a chain does with a packet, and what says so.
+type decision struct {
+	action
+	chain *chain
+	rule  *rule // nil: the chain's policy
+}
+
+func (d decision) step() Step {
+	if d.rule == nil {
+		return Step{d.chain.name, policyTexts[d.action], d.chain.line, true}
 	}
-	why := Step{b.name, policyTexts[b.policy], b.line, true}
+	return Step{d.chain.name, d.rule.text, d.rule.line, true}
+}
+
+// base runs a base chain.
+func (x *run) base(b *chain) decision {
+	if d := x.chain(b); d.rule != nil {
+		return d
+	}
+	d := decision{b.policy, b, nil}
 	if x.record {
-		x.steps = append(x.steps, why)
+		x.steps = append(x.steps, d.step())
 	}
-	return b.policy, why
+	return d
 }
 
 var policyTexts = [...]string{accept: "policy accept", drop: "policy drop"}
@@ -99,54 +124,63 @@ var policyTexts = [...]string{accept: "policy accept", drop: "policy drop"}
 // maxDepth is how many chains lead to each other at most (NFT_JUMP_STACK_SIZE).
 const maxDepth = 16
 
-// chain runs a chain and those that it leads to, until a rule decides. r is nil where none did.
-func (x *run) chain(c *chain) (did action, in *chain, r *rule) {
-	type place struct {
-		*chain
-		rule int
-	}
-	var stack [maxDepth]place // where to go on
-	depth, i := 0, 0
-	for {
-		if i >= len(c.rules) {
-			if depth == 0 {
-				return next, nil, nil
-			}
-			depth--
-			c, i = stack[depth].chain, stack[depth].rule
-			continue
-		}
-		r := &c.rules[i]
+// chain runs a chain and those that it leads to, until a rule decides. Without a rule none did.
+func (x *run) chain(c *chain) decision {
+	for i, rules := 0, x.rules(c); i < len(rules); {
+		b := &rules[i]
 		i++
-		v, matched := x.rule(r)
+		var v verdict
+		matched := x.matches(b.tests)
+		switch {
+		case !matched:
+		case b.more:
+			v, matched = x.does(b.rule)
+		default:
+			v = b.verdict
+		}
 		if x.record {
-			x.steps = append(x.steps, Step{c.name, r.text, r.line, matched})
+			x.steps = append(x.steps, Step{c.name, b.rule.text, b.rule.line, matched})
 		}
 		switch v.action {
 		case next:
 		case returns:
-			i = len(c.rules)
+			return decision{}
 		case jumps:
-			stack[depth] = place{c, i}
-			depth++
-			c, i = v.chain, 0
+			if d := x.chain(v.chain); d.rule != nil {
+				return d
+			}
 		case gotos: // it does not come back: what comes after its end is what comes after ours
-			c, i = v.chain, 0
+			c = v.chain
+			i, rules = 0, x.rules(c)
 		default:
-			return v.action, c, r
+			return decision{v.action, c, b.rule}
 		}
 	}
+	return decision{}
 }
 
-// rule returns what a rule does, and whether it matched.
-func (x *run) rule(r *rule) (verdict, bool) {
-	for i := range r.tests {
-		t := &r.tests[i]
+// rules are those of a chain that have to be looked at.
+func (x *run) rules(c *chain) []brief {
+	if x.record {
+		return c.all
+	}
+	return c.short[x.family]
+}
+
+// matches reports whether a packet passes the tests of a rule.
+func (x *run) matches(tests []test) bool {
+	for i := range tests {
+		t := &tests[i]
 		_, applies, found := x.find(&t.lookup)
 		if !applies || found == t.not {
-			return verdict{}, false
+			return false
 		}
 	}
+	return true
+}
+
+// does returns what a rule does with a packet that passes its tests, and whether it matches at all.
+func (x *run) does(r *rule) (verdict, bool) {
 	for _, m := range r.marks {
 		switch {
 		case !m.ct:
@@ -172,26 +206,37 @@ func (x *run) rule(r *rule) (verdict, bool) {
 
 // find looks a value up: whether there is one, whether it was found, and what a map has for it.
 func (x *run) find(l *lookup) (value uint32, applies, found bool) {
-	if l.field.ip6() {
-		n, ok := x.load6(l.field)
-		switch {
-		case !ok:
-			return 0, false, false
-		case l.ports:
-			value, found = l.boxes.find(n, x.protoPort())
-		default:
-			value, found = findWide(l.wide, n)
-		}
-		return value, true, found
+	if l.large != nil {
+		return x.findLarge(l)
 	}
 	n, ok := x.load(l.field)
-	switch {
+	switch n &= l.mask; {
 	case !ok:
 		return 0, false, false
+	case l.only:
+		return 0, true, l.first <= n && n <= l.last
+	}
+	value, found = findNarrow(l.narrow, n)
+	return value, true, found
+}
+
+// findLarge is find for addresses of IPv6, and for addresses with ports.
+func (x *run) findLarge(l *lookup) (value uint32, applies, found bool) {
+	var n wide
+	if l.field.ip6() {
+		n, applies = x.load6(l.field)
+	} else {
+		var narrow uint32
+		narrow, applies = x.load(l.field)
+		n = wide{lo: uint64(narrow)}
+	}
+	switch {
+	case !applies:
+		return 0, false, false
 	case l.ports:
-		value, found = l.boxes.find(wide{lo: uint64(n)}, x.protoPort())
+		value, found = l.large.boxes.find(n, x.protoPort())
 	default:
-		value, found = findNarrow(l.narrow, n&l.mask)
+		value, found = findWide(l.large.wide, n)
 	}
 	return value, true, found
 }
@@ -222,6 +267,7 @@ func (x *run) translate(n *translation) (verdict, bool) {
 	if *now = to.Addr(); n.prefix {
 		*now = within(to.Prefix, before)
 	}
+	x.src4, x.dst4 = number4(x.src), number4(x.dst)
 	if n.source {
 		x.nat = &NAT{Src: *now}
 		return verdict{action: translates}, true

@@ -141,7 +141,7 @@ func (x *router) local(a netip.Addr) bool {
 
 func (x *router) env() ruleset.Env {
 	return ruleset.Env{Local: x.local, RouteBack: func(p ruleset.Packet) bool {
-		return !x.local(p.Src) && x.device(p.Src) == p.IIF
+		return !x.local(p.Src) && x.device(p.Src) == p.IIF.Name
 	}}
 }
 
@@ -172,9 +172,9 @@ func (x *router) address(ip6 bool) netip.Addr {
 func (x *router) packet(ports []uint16) ruleset.Packet {
 	ip6 := x.r.IntN(3) == 0
 	x.port++
-	p := ruleset.Packet{Src: x.address(ip6), Dst: x.address(ip6), SPort: x.port, DPort: ports[x.r.IntN(len(ports))], IIF: x.devices[x.r.IntN(len(x.devices))]}
+	p := ruleset.Packet{Src: x.address(ip6), Dst: x.address(ip6), SPort: x.port, DPort: ports[x.r.IntN(len(ports))], IIF: x.table.Device(x.devices[x.r.IntN(len(x.devices))])}
 	if x.r.IntN(2) == 0 { // from where it belongs
-		p.IIF = x.device(p.Src)
+		p.IIF = ruleset.Device{Name: x.device(p.Src)}
 	}
 	switch x.r.IntN(6) {
 	case 0:

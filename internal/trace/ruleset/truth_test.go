@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ type flow struct {
 func (x *router) expect(p *ruleset.Packet, f *flow, local bool) (out fate) {
 	end := "out"
 	if local {
-		p.OIF = x.device(p.Dst)
+		p.OIF = x.table.Device(x.device(p.Dst))
 		if !x.run(ruleset.Output, p, f, &out) {
 			return out
 		}
@@ -44,7 +45,7 @@ func (x *router) expect(p *ruleset.Packet, f *flow, local bool) (out fate) {
 			return out
 		}
 	} else {
-		p.OIF = x.device(p.Dst)
+		p.OIF = x.table.Device(x.device(p.Dst))
 		if !local && !x.run(ruleset.Forward, p, f, &out) || !x.run(ruleset.Postrouting, p, f, &out) {
 			return out
 		}
@@ -56,7 +57,15 @@ func (x *router) expect(p *ruleset.Packet, f *flow, local bool) (out fate) {
 
 // run notes what Run says of one hook, and reports whether the packet goes on.
 func (x *router) run(h ruleset.Hook, p *ruleset.Packet, f *flow, out *fate) bool {
+	q, c := *p, f.conn
+	short := x.table.Run(h, &q, &c, x.env(), false)
 	r := x.table.Run(h, p, &f.conn, x.env(), true)
+	if short.Steps = r.Steps; r.Verdict == "accept" {
+		short.Why = r.Why
+	}
+	if !reflect.DeepEqual(short, r) || q != *p || c != f.conn {
+		panic(fmt.Sprintf("without steps: %+v %+v %+v; with them: %+v %+v %+v", short, q, c, r, *p, f.conn))
+	}
 	for _, s := range r.Steps {
 		switch {
 		case s.Matched && strings.HasPrefix(s.Rule, "policy "):
@@ -106,7 +115,7 @@ func (x *router) translate(f *flow, p *ruleset.Packet, n *ruleset.NAT) {
 	}
 	src := n.Src
 	if n.Masquerade {
-		src = x.own[p.OIF][one(p.Dst.Is6())]
+		src = x.own[p.OIF.Name][one(p.Dst.Is6())]
 	}
 	if src.IsValid() {
 		f.conn.SNAT, f.src = src != p.Src, src
@@ -169,7 +178,7 @@ func (x *router) answers(t testing.TB, first, last ruleset.Packet) []answer {
 		fault.Protocol, fault.ICMPType = 58, 1
 	}
 	again := first
-	again.OIF, again.Mark = "", 0
+	again.OIF, again.Mark = ruleset.Device{}, 0
 	switch first.Protocol {
 	case 1, 58:
 		back.SPort, back.DPort = first.SPort, 0
@@ -189,7 +198,7 @@ func (x *router) send(t *testing.T, p *ruleset.Packet, f *flow, quoted []byte) s
 	t.Helper()
 	sent, before := *p, *f
 	want := x.expect(p, f, false)
-	if _, err := x.tuns[sent.IIF].Write(packetBytes(t, sent, quoted)); err != nil {
+	if _, err := x.tuns[sent.IIF.Name].Write(packetBytes(t, sent, quoted)); err != nil {
 		t.Fatal(err)
 	}
 	got := x.follow(t)
