@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"net/netip"
 	"slices"
 
 	"tombolo/internal/state"
@@ -43,6 +44,7 @@ func (n *Network) join(r *router, down func(a, b string) bool) {
 		for k := range f.WireGuard.Peers {
 			p := &f.WireGuard.Peers[k]
 			l := link{peer: p, to: n.routers[p.Name]}
+			l.all = slices.Contains(p.AllowedIPs, everything[0]) && slices.Contains(p.AllowedIPs, everything[1])
 			door := r.state.Clients != nil && f.Name == r.state.Clients.Device
 			itself, enters := n.devices[r.name]
 			switch d := n.devices[p.Name]; {
@@ -65,6 +67,8 @@ func (n *Network) join(r *router, down func(a, b string) bool) {
 		}
 	}
 }
+
+var everything = [...]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 
 // doors is the peer of who enters at a door: all doors have one key (compile.Router).
 const doors = "clients"

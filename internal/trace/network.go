@@ -68,6 +68,7 @@ type link struct {
 	device *netdev // of the router there
 	roamer *roamer
 	down   bool
+	all    bool // its AllowedIPs are all addresses
 
 	carries bool // the tunnel's own packet has a way
 }

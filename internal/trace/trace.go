@@ -71,7 +71,8 @@ func (w *walk) flow(f Flow) Verdict {
 	if f.Protocol == ICMP {
 		port = 0
 	}
-	p := &packet{Packet: Packet{Src: f.From.Addr, Dst: f.To, Protocol: f.Protocol, SrcPort: ephemeral, DstPort: port, Size: f.Size}}
+	p, back := &w.packets[0], &w.packets[1]
+	*p = packet{Packet: Packet{Src: f.From.Addr, Dst: f.To, Protocol: f.Protocol, SrcPort: ephemeral, DstPort: port, Size: f.Size}}
 	w.conns.reset()
 	w.hidden = w.hidden[:0]
 	w.left, w.end, w.stuck, w.told, w.hops, w.hopsThere, w.chosen = mostHops, end{}, stuck{}, nil, w.hops[:0], w.hopsThere[:0], 0
@@ -87,7 +88,7 @@ func (w *walk) flow(f Flow) Verdict {
 	}
 	at := w.end
 	w.met = at.place
-	back := &packet{Packet: Packet{Src: p.Dst, Dst: p.Src, Protocol: p.Protocol, SrcPort: p.DstPort, DstPort: p.SrcPort, Reply: true, Size: f.Size}}
+	*back = packet{Packet: Packet{Src: p.Dst, Dst: p.Src, Protocol: p.Protocol, SrcPort: p.DstPort, DstPort: p.SrcPort, Reply: true, Size: f.Size}}
 	sent, answered := w.origin, back.tuple()
 	w.left = mostHops
 	w.answers(at, back)

@@ -46,6 +46,9 @@ func (w *walk) tunnels(r *router, p *packet, out *netdev) {
 // chosen returns the peer with the longest of the AllowedIPs that have an address: the one to which a
 // device sends what goes there, and the only one from which it takes what comes from there.
 func chosen(links []link, dst netip.Addr) *link {
+	if len(links) == 1 && links[0].all {
+		return &links[0]
+	}
 	var best *link
 	bits := -1
 	for i := range links {

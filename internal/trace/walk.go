@@ -38,6 +38,8 @@ type walk struct {
 	told   []Step
 	origin netip.Addr // the source with which it began
 
+	packets [2]packet // there and back
+
 	// What a ruleset is given, to be used again.
 	seen  ruleset.Packet
 	conn  ruleset.Conn

@@ -208,11 +208,11 @@ func (p *parser) table() (*Table, error) {
 	// Of the same priority the one that was registered last comes first (nf_hook_entries_grow).
 	for _, c := range slices.Backward(p.order) {
 		if c.base != nil {
-			t.hooks[c.hook] = append(t.hooks[c.hook], hooked{c, c.base.nat, c.base.untraced})
+			t.hooks[c.hook] = append(t.hooks[c.hook], hooked{c, c.nat, c.untraced})
 		}
 	}
 	short := newShortener(p.order)
-	for _, all := range t.hooks {
+	for h, all := range t.hooks {
 		slices.SortStableFunc(all, func(a, b hooked) int {
 			if a.core != b.core {
 				return a.core - b.core
@@ -222,6 +222,7 @@ func (p *parser) table() (*Table, error) {
 			}
 			return 0
 		})
+		t.onlyNAT[h] = !slices.ContainsFunc(all, func(c hooked) bool { return !c.nat })
 		for _, c := range all {
 			short.shorten(c.chain)
 		}

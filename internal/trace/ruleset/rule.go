@@ -6,13 +6,12 @@ import (
 
 // chain is one of the table, with what is said of it where it is a base chain.
 type chain struct {
+	short [2][]brief // by family: the rules that may do anything, for runs without steps
+	all   []brief
 	name  string
 	line  int // 0: jumped to, but not read yet
 	rules []rule
 	*base
-
-	all   []brief    // as they are run
-	short [2][]brief // by family: those that may do anything, for runs without steps
 }
 
 // base is what makes a chain a base chain.

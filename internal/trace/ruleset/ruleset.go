@@ -74,7 +74,8 @@ type Env struct {
 // Table is a table that was read. It does not change: any number may run it at once.
 type Table struct {
 	hooks   [len(hookNames)][]hooked
-	devices map[string]uint32 // numbers of the names that occur, from 1
+	onlyNAT [len(hookNames)]bool // there is nothing else in the hook
+	devices map[string]uint32    // numbers of the names that occur, from 1
 }
 
 // hooked is a base chain, and what is asked before it is run.

@@ -39,6 +39,9 @@ func (t *Table) Run(h Hook, p *Packet, c *Conn, e Env, record bool) Result {
 	if h < 0 || int(h) >= len(t.hooks) {
 		panic("ruleset: there is no " + h.String())
 	}
+	if t.onlyNAT[h] && (c == nil || c.State != "new") {
+		return Result{Verdict: verdictWords[accept]}
+	}
 	x := run{t: t, p: p, e: e, hook: h, state: stateInvalid, src: p.Src, dst: p.Dst, port: p.DPort, iif: unknown, oif: unknown, record: record}
 	if x.ip6 = !p.Dst.Is4() && !p.Src.Is4(); x.ip6 {
 		x.family = 1
@@ -129,31 +132,32 @@ func (x *run) chain(c *chain) decision {
 	for i, rules := 0, x.rules(c); i < len(rules); {
 		b := &rules[i]
 		i++
-		var v verdict
-		matched := x.matches(b.tests)
+		did, to, matched := next, b.chain, x.matches(b.tests)
 		switch {
 		case !matched:
+		case b.branch != nil:
+			did, to, matched = x.branch(b.branch)
 		case b.more:
-			v, matched = x.does(b.rule)
+			did, matched = x.does(b.rule)
 		default:
-			v = b.verdict
+			did = b.action
 		}
 		if x.record {
 			x.steps = append(x.steps, Step{c.name, b.rule.text, b.rule.line, matched})
 		}
-		switch v.action {
+		switch did {
 		case next:
 		case returns:
 			return decision{}
 		case jumps:
-			if d := x.chain(v.chain); d.rule != nil {
+			if d := x.chain(to); d.rule != nil {
 				return d
 			}
 		case gotos: // it does not come back: what comes after its end is what comes after ours
-			c = v.chain
+			c = to
 			i, rules = 0, x.rules(c)
 		default:
-			return decision{v.action, c, b.rule}
+			return decision{did, c, b.rule}
 		}
 	}
 	return decision{}
@@ -179,29 +183,33 @@ func (x *run) matches(tests []test) bool {
 	return true
 }
 
-// does returns what a rule does with a packet that passes its tests, and whether it matches at all.
-func (x *run) does(r *rule) (verdict, bool) {
+// branch looks up what a map says.
+func (x *run) branch(b *branch) (did action, to *chain, matched bool) {
+	value, _, found := x.find(&b.lookup)
+	if !found {
+		return next, nil, false
+	}
+	v := &b.verdicts[value]
+	return v.action, v.chain, true
+}
+
+// does marks and translates a packet that passes the tests of a rule. It returns what the rule does
+// then, if it matches at all.
+func (x *run) does(r *rule) (action, bool) {
 	for _, m := range r.marks {
 		switch {
 		case !m.ct:
 			x.p.Mark = x.p.Mark&m.and | m.or
 		case x.c == nil:
-			return verdict{}, false
+			return next, false
 		default:
 			x.c.Mark = x.c.Mark&m.and | m.or
 		}
 	}
-	if r.branch != nil {
-		value, _, found := x.find(&r.branch.lookup)
-		if !found {
-			return verdict{}, false
-		}
-		return r.branch.verdicts[value], true
-	}
 	if r.nat != nil {
 		return x.translate(r.nat)
 	}
-	return r.verdict, true
+	return r.verdict.action, true
 }
 
 // find looks a value up: whether there is one, whether it was found, and what a map has for it.
@@ -243,16 +251,16 @@ func (x *run) findLarge(l *lookup) (value uint32, applies, found bool) {
 
 // translate notes what a statement says. One of the other family matches and does nothing
 // (nft_nat_inet_eval).
-func (x *run) translate(n *translation) (verdict, bool) {
+func (x *run) translate(n *translation) (action, bool) {
 	if n.masquerade {
 		x.nat = &NAT{Masquerade: true}
-		return verdict{action: translates}, true
+		return translates, true
 	}
 	to := n.targets[0]
 	if n.mapped {
 		value, _, found := x.find(&n.lookup)
 		if !found {
-			return verdict{}, false
+			return next, false
 		}
 		to = n.targets[value]
 	}
@@ -261,7 +269,7 @@ func (x *run) translate(n *translation) (verdict, bool) {
 		now = &x.src
 	}
 	if n.ip6 != x.ip6 || now.BitLen() != to.Addr().BitLen() {
-		return verdict{}, true
+		return next, true
 	}
 	before, port := *now, x.port
 	if *now = to.Addr(); n.prefix {
@@ -270,12 +278,12 @@ func (x *run) translate(n *translation) (verdict, bool) {
 	x.src4, x.dst4 = number4(x.src), number4(x.dst)
 	if n.source {
 		x.nat = &NAT{Src: *now}
-		return verdict{action: translates}, true
+		return translates, true
 	}
 	x.nat = &NAT{Dst: *now, Port: to.port}
 	if to.port != 0 {
 		x.port = to.port
 	}
 	x.dnat = *now != before || x.port != port // what stays as it is has no such status
-	return verdict{action: translates}, true
+	return translates, true
 }

@@ -2,10 +2,12 @@ package ruleset
 
 // brief is a rule as it is run: what is looked at first stands together.
 type brief struct {
-	tests []test
-	verdict
-	more bool // it has more than tests and a verdict
-	rule *rule
+	tests  []test
+	action action
+	more   bool    // it marks or translates
+	chain  *chain  // of the action
+	branch *branch // instead of it
+	rule   *rule
 }
 
 // whole returns all rules of a chain.
@@ -18,7 +20,7 @@ func (c *chain) whole() []brief {
 }
 
 func (r *rule) brief(tests []test) brief {
-	return brief{tests, r.verdict, len(r.marks) > 0 || r.branch != nil || r.nat != nil, r}
+	return brief{tests, r.verdict.action, len(r.marks) > 0 || r.nat != nil, r.verdict.chain, r.branch, r}
 }
 
 // shortener finds for each family the rules that may do anything to a packet of it: to most packets
