@@ -55,9 +55,9 @@ func (w *walk) neighbour(r *router, p *packet, to way) owner {
 		o = owner{} // it has the address of somebody's gateway, in another home
 	}
 	for _, named := range []map[netip.Addr]learned.End{r.next, w.n.local} {
-		if at, known := named[next]; known && o.router == nil {
-			o.router = w.n.routers[at.Site]
-			o.device = o.router.device(at.Device)
+		at := named[next]
+		if x := w.n.routers[at.Site]; x != nil && o.router == nil {
+			o = owner{router: x, device: x.device(at.Device)}
 		}
 	}
 	return o
