@@ -27,11 +27,8 @@ deps: ## what tombolo runs beside the kernel
 deps-test: ## and the programs that look at its work from outside
 	@scripts/deps test
 
-# The order: what fails fastest comes first. The labs of unit mostly wait: the emulated machine takes
-# what they leave, whose clock does not mind.
-test: deps-test deps-vm vet cross docs-check lint ## everything that must be true
-	$(MAKE) -j2 unit vm IDLE='chrt --idle 0'
-	$(MAKE) race
+# The order: what fails fastest comes first.
+test: deps-test deps-vm vet cross docs-check lint unit race vm ## everything that must be true
 	@echo "make test: all passed"
 
 vet:
@@ -44,7 +41,7 @@ lint: bin/golangci-lint
 	bin/golangci-lint run ./...
 
 unit: # labs mostly wait: more of them at once than there are cores
-	go test -count=1 -timeout 15m -parallel 4 ./...
+	go test -count=1 -timeout 15m -parallel 6 ./...
 
 race: ## what is concurrent, under the race detector
 	CGO_ENABLED=1 go test -count=1 -timeout 15m -race $(RACE)
@@ -58,7 +55,7 @@ deps-vm: ## and an emulated machine
 # docs/kernels.md says what this machine is; vm/cases, which tests run in it.
 vm: deps-vm build ## the same on Debian's own kernel, with its WireGuard
 	go vet -tags vm ./vm
-	$(IDLE) vm/run
+	vm/run
 
 vm-shell: deps-vm build ## a shell there
 	vm/run shell

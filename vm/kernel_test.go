@@ -96,7 +96,7 @@ func TestShowIsWhatApplyMakes(t *testing.T) {
 					out += device + "\n" + strings.Join(conf, "\n") + strings.Join(dump, "\n") + "\n"
 					out += n.sh(site, "ip -d link show "+device+" | sed 's/^[0-9]*: //'; ip address show "+device+" | grep inet")
 				}
-				return out + n.sh(site, "(ip rule; ip -6 rule; for t in main 110; do ip route show table $t; ip -6 route show table $t; done) | grep -v -e 'proto 85' -e 'proto 86'; nft -s list ruleset | sed '/chain seal/,/}/d; /^$/d'; sysctl -a 2>/dev/null | grep -e forward -e rp_filter -e accept_ra | grep -v -e mc_forw -e accept_ra_")
+				return out + n.sh(site, "(ip rule; ip -6 rule; for t in main 110; do ip route show table $t; ip -6 route show table $t; done) | grep -v -e 'proto 85' -e 'proto 86'; nft -s list ruleset | sed '/chain seal/,/}/d; /^$/d'; sysctl -a -r 'forward|rp_filter|accept_ra$' 2>/dev/null | grep -v -e mc_forw")
 			}
 			n.tombolo(site, "apply", file)
 			applied := look()

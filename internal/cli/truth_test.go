@@ -48,7 +48,7 @@ func TestTraceIsTrue(t *testing.T) {
 	var count truthCount
 	var labs sync.WaitGroup
 	next := make(chan uint64)
-	for range setting(t, "TOMBOLO_TRUTH_AT_ONCE", 3) { // they mostly wait
+	for range setting(t, "TOMBOLO_TRUTH_AT_ONCE", 4) { // they mostly wait
 		labs.Go(func() {
 			for seed := range next {
 				t.Run(fmt.Sprint(seed), func(t *testing.T) {
