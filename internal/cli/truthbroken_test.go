@@ -35,6 +35,7 @@ func caught(t *testing.T, folder string) {
 	}
 	for _, b := range brokenTracers {
 		t.Run(b.rule, func(t *testing.T) {
+			t.Parallel()
 			path, err := filepath.Abs("../trace/" + b.file)
 			if err != nil {
 				t.Fatal(err)

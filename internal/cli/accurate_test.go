@@ -34,6 +34,8 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
+// This file's name is the first of this folder's: tests begin in that order, and this one takes longest.
+
 // What the tracer says of random flows in random networks is what happens to real packets: at which
 // nodes they come in and leave, by which devices and with which addresses, there and back, until
 // they are delivered or lost. `make truth` runs more of them.
