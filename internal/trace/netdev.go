@@ -24,13 +24,13 @@ func (r *router) device(name string) *netdev {
 	if d := r.devices[name]; d != nil {
 		return d
 	}
-	return &netdev{name: name}
+	return &netdev{name: name, inRules: ruleset.Device{Name: name}}
 }
 
 // has is device, and remembers it.
 func (r *router) has(name string) *netdev {
 	d := r.device(name)
-	if d.inRules.Name = name; r.table != nil {
+	if r.table != nil {
 		d.inRules = r.table.Device(name)
 	}
 	r.devices[name] = d
