@@ -226,6 +226,9 @@ func (l *truthLab) compare(when string, flows int) {
 		}
 		for twice = 0; len(differ) > 0 && time.Now().Before(end); differ = l.sweep(n, differ) {
 			time.Sleep(time.Second / 2)
+			if time.Since(begin) > toRest/2 { // it has come to rest, if it ever will
+				n.Farther()
+			}
 		}
 	}
 	if twice < 2 && len(differ) == 0 {

@@ -14,6 +14,7 @@ type Tracer struct {
 	*trace.Network
 	situation *Situation
 	others    []*trace.Network // made when they are needed; the first is Network
+	most      int              // of others
 	ways      map[trace.Flow]*ways
 }
 
@@ -23,13 +24,17 @@ type ways struct {
 	asked    int
 }
 
-// manyOthers is enough for a flow and its answer to go by any of half a dozen ways each.
-const manyOthers = 256
+// manyOthers is enough for a flow and its answer to go by most of half a dozen ways each; farther is
+// enough for those that few round trips lead to.
+const (
+	manyOthers = 256
+	farther    = 1024
+)
 
 // Tracer prepares it.
 func (s *Situation) Tracer() (*Tracer, error) {
 	n, err := trace.New(s.World(0))
-	return &Tracer{Network: n, situation: s, others: []*trace.Network{n}, ways: map[trace.Flow]*ways{}}, err
+	return &Tracer{Network: n, situation: s, others: []*trace.Network{n}, most: manyOthers, ways: map[trace.Flow]*ways{}}, err
 }
 
 // Difference follows the flows until something else happened to one, and returns that in words; empty
@@ -41,7 +46,12 @@ func (s *Situation) Difference() (string, error) {
 	}
 	for i := range s.Flows {
 		f := &s.Flows[i]
-		if words := n.Compare(f); words != "" {
+		words := n.Compare(f)
+		if words != "" {
+			n.Farther()
+			words = n.Compare(f)
+		}
+		if words != "" {
 			return fmt.Sprintf("%s, %+v\n%s", s.When, f.Flow, words), nil
 		}
 	}
@@ -74,6 +84,9 @@ func (n *Tracer) Compare(f *Flow) string {
 	return b.String()
 }
 
+// Farther has Compare look for more ways, which takes long: for what differs and should not.
+func (n *Tracer) Farther() { n.most = farther }
+
 // may reports whether what was captured of a flow is what the tracer says of one of its ways.
 func (n *Tracer) may(f *Flow) bool {
 	w := n.ways[f.Flow]
@@ -82,7 +95,7 @@ func (n *Tracer) may(f *Flow) bool {
 		n.ways[f.Flow] = w
 	}
 	seen := fmt.Sprint(f.There, f.Back, f.Told)
-	for ; !w.captures[seen] && w.asked < manyOthers; w.asked++ {
+	for ; !w.captures[seen] && w.asked < n.most; w.asked++ {
 		for _, t := range n.also(w.asked).Possible(f.Flow) {
 			w.captures[n.situation.captured(&t, false)] = true
 			w.captures[n.situation.captured(&t, true)] = true
