@@ -81,8 +81,8 @@ func (v verdicts) withoutPorts() verdicts {
 	return v
 }
 
-// chain is the body of a chain that decides by protocol and port; none where nothing depends on that.
-func (v verdicts) chain(deny string) string {
+// text is the body of a chain that decides by protocol and port; none where nothing depends on that.
+func (v verdicts) text(deny string) string {
 	if !v.mixed() {
 		return ""
 	}

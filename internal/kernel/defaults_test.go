@@ -121,6 +121,9 @@ func TestDefaultsReplaceEachOther(t *testing.T) {
 						}
 					}
 				}
+				if left := show(table); left != "" { // what our own eyes do not see
+					t.Fatalf("at the end is left: %s", left)
+				}
 			}
 		})
 	}
